@@ -1,0 +1,484 @@
+"""Masks, scoring functions, scaled dot-product attention, multi-head attention, and how to read the weights.
+
+Axes: `query` counts the positions that ask, `key` the positions that are asked; there is one value for
+each key. Weights stand as (..., query, key), and every row, one query's weights, sums to one.
+
+A mask is boolean and True means "may attend". It broadcasts to the scores: (query, key) for scores without
+a batch, (batch, head, query, key) for a batch with heads. A query that may attend to nothing gets weights
+of zero, never NaN.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# --------------------------------------------------------------------------------------------- masks
+
+
+def causal_mask(num_queries: int, num_keys: int | None = None, device=None) -> Bool[Tensor, "query key"]:
+    """Let each query attend to its own position and to those before it.
+
+    mask[i, j] = (j <= i + num_keys - num_queries)
+
+    With more keys than queries the queries are the last positions, as in cached decoding: the one new
+    query sees every key. (PyTorch's `is_causal` counts from the first position instead.) With fewer keys
+    than queries the first queries see nothing.
+
+    Raises ValueError if a number is negative.
+    Source: Vaswani et al. 2017, section 3.2.3.
+    """
+    num_keys = num_queries if num_keys is None else num_keys
+    if num_queries < 0 or num_keys < 0:
+        raise ValueError(f"a mask needs lengths of at least 0, got {num_queries} queries and {num_keys} keys")
+    return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(num_keys - num_queries)
+
+
+def padding_mask(
+    lengths: Tensor | Sequence[int], max_length: int | None = None
+) -> Bool[Tensor, "batch 1 1 key"]:
+    """Let every query attend to the real words of its sentence and to no padding after them.
+
+    mask[b, 0, 0, j] = (j < lengths[b])
+
+    `lengths` holds one whole number for each sentence; `max_length` is the padded length (by default that of
+    the longest sentence). The axes of size one stand for head and query, so the mask broadcasts to any scores
+    of the batch.
+
+    Raises ValueError if `lengths` is not a list of whole numbers between 0 and `max_length`.
+    """
+    lengths = torch.as_tensor(lengths)
+    if (
+        lengths.dim() != 1
+        or lengths.numel() == 0
+        or lengths.is_floating_point()
+        or lengths.dtype == torch.bool
+    ):
+        raise ValueError(
+            "lengths must be one whole number for each sentence, such as torch.tensor([5, 3]); "
+            f"got shape {tuple(lengths.shape)} of {lengths.dtype}"
+        )
+    longest = int(lengths.max())
+    max_length = longest if max_length is None else max_length
+    if int(lengths.min()) < 0 or longest > max_length:
+        raise ValueError(f"lengths must lie between 0 and max_length={max_length}, got {lengths.tolist()}")
+    return (torch.arange(max_length, device=lengths.device) < lengths[:, None])[:, None, None, :]
+
+
+def sliding_window_mask(length: int, window: int, device=None) -> Bool[Tensor, "query key"]:
+    """Let each query attend to the positions less than `window` away from its own, on both sides.
+
+    mask[i, j] = (|i - j| < window)
+
+    With window 1 a position sees itself alone. For a decoder combine it with the causal mask:
+    `causal_mask(length) & sliding_window_mask(length, window)` is the window of Mistral, in which a position
+    sees itself and the window - 1 positions before it.
+
+    Raises ValueError if `window` is below 1 or `length` is negative.
+    Source: Beltagy et al. 2020 (Longformer), section 3.1, who count the whole width 2 * window - 1.
+    """
+    if length < 0 or window < 1:
+        raise ValueError(
+            f"a window needs length >= 0 and window >= 1, got length {length} and window {window}: "
+            "with window 1 a position sees itself alone"
+        )
+    position = torch.arange(length, device=device)
+    return (position[:, None] - position[None, :]).abs() < window
+
+
+def _fit_mask(mask: Tensor, shape: torch.Size) -> Tensor:
+    """Return the mask with as many axes as the scores, after checking that it broadcasts to them."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = type(mask).__name__
+        if isinstance(mask, Tensor):
+            got = f"{mask.dtype} of shape {tuple(mask.shape)}"
+        raise TypeError(
+            f"a mask must be a boolean tensor, True where a query may attend; got {got} for scores of shape "
+            f"{tuple(shape)}. Turn numbers into a mask with `mask != 0`, an additive mask with `mask == 0`"
+        )
+    # padding_mask has a head axis of size one; scores without heads have no place for it.
+    fitted = mask.squeeze(1) if mask.dim() == 4 and len(shape) == 3 and mask.shape[1] == 1 else mask
+    try:
+        broadcasts = torch.broadcast_shapes(fitted.shape, shape) == shape
+    except RuntimeError:
+        broadcasts = False
+    if not broadcasts:
+        hint = ""
+        if mask.dim() == 3 and len(shape) == 4 and mask.shape[0] == shape[0]:
+            hint = ". A mask for each sentence needs a head axis: mask[:, None]"
+        elif mask.dim() == 2 and mask.shape == (shape[0], shape[-1]):
+            hint = ". A mask for each sentence needs the axes of head and query: mask[:, None, None, :]"
+        raise ValueError(
+            f"a mask of shape {tuple(mask.shape)} does not broadcast to scores of shape {tuple(shape)}, "
+            f"whose last two axes are query and key{hint}"
+        )
+    return fitted
+
+
+def masked_softmax(
+    scores: Float[Tensor, "*batch query key"], mask: Bool[Tensor, "..."] | None = None
+) -> Float[Tensor, "*batch query key"]:
+    """Turn scores into weights that are non-negative and sum to one over the keys that may be attended to.
+
+    weights[i, j] = mask[i, j] exp(scores[i, j]) / sum_k mask[i, k] exp(scores[i, k])
+
+    A query whose mask is False everywhere gets zeros, and its scores get gradients of zero.
+
+    Raises TypeError if the mask is not boolean or the scores are not floating point, ValueError if the mask
+    does not broadcast to the scores.
+    Source: Vaswani et al. 2017, section 3.2.3, who mask by setting scores to minus infinity. That gives NaN
+    for a query with nothing to attend to, so here the lowest finite number stands in.
+    """
+    if not scores.is_floating_point():
+        raise TypeError(f"scores must be floating point, got {scores.dtype} of shape {tuple(scores.shape)}")
+    if mask is None:
+        return scores.softmax(dim=-1)
+    mask = _fit_mask(mask, scores.shape)
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    return weights.masked_fill(~mask, 0.0)  # for the rows in which everything is masked
+
+
+# ----------------------------------------------------------------------------------- scoring functions
+
+
+def dot_score(
+    query: Float[Tensor, "*batch query d_k"], key: Float[Tensor, "*batch key d_k"]
+) -> Float[Tensor, "*batch query key"]:
+    """Score by the dot product: score(q, k) = q . k
+
+    Raises ValueError if queries and keys differ in width.
+    Source: Luong et al. 2015, section 3.1 ("dot").
+    """
+    _check_pair("query", query, "key", key)
+    if query.shape[-1] != key.shape[-1] or query.shape[-1] == 0:
+        raise ValueError(
+            f"queries and keys must share their width, got query {tuple(query.shape)} and key "
+            f"{tuple(key.shape)}; map one to the other's width with nn.Linear, or use the additive or bilinear score"
+        )
+    return query @ key.transpose(-2, -1)
+
+
+def bilinear_score(
+    query: Float[Tensor, "*batch query d_query"],
+    key: Float[Tensor, "*batch key d_key"],
+    weight: Float[Tensor, "d_query d_key"],
+) -> Float[Tensor, "*batch query key"]:
+    """Score by a learned matrix, so that widths may differ: score(q, k) = q^T W k
+
+    Raises ValueError if the matrix does not fit the widths.
+    Source: Luong et al. 2015, section 3.1 ("general").
+    """
+    _check_pair("query", query, "key", key)
+    if weight.shape != (query.shape[-1], key.shape[-1]):
+        raise ValueError(
+            f"weight must be of shape (query width, key width) = ({query.shape[-1]}, {key.shape[-1]}), "
+            f"got {tuple(weight.shape)}"
+        )
+    return query @ weight @ key.transpose(-2, -1)
+
+
+def additive_score(
+    projected_query: Float[Tensor, "*batch query hidden"],
+    projected_key: Float[Tensor, "*batch key hidden"],
+    score_weight: Float[Tensor, " hidden"],
+) -> Float[Tensor, "*batch query key"]:
+    """Score by a small network with one hidden layer: score(q, k) = v . tanh(W q + U k)
+
+    `projected_query` holds W q, `projected_key` holds U k, `score_weight` is v.
+
+    Raises ValueError if the hidden widths differ.
+    Source: Bahdanau et al. 2015, section 3.1 and appendix A.1.2, who write v_a, W_a, U_a.
+    """
+    _check_pair("projected query", projected_query, "projected key", projected_key)
+    if not projected_query.shape[-1] == projected_key.shape[-1] == score_weight.shape[-1]:
+        raise ValueError(
+            "projected queries, projected keys and score_weight must share the hidden width, got shapes "
+            f"{tuple(projected_query.shape)}, {tuple(projected_key.shape)} and {tuple(score_weight.shape)}"
+        )
+    hidden = torch.tanh(
+        projected_query.unsqueeze(-2) + projected_key.unsqueeze(-3)
+    )  # (..., query, key, hidden)
+    return hidden @ score_weight
+
+
+# ------------------------------------------------------------------------------------------- attention
+
+
+def scaled_dot_product_attention(
+    query: Float[Tensor, "*batch query d_k"],
+    key: Float[Tensor, "*batch key d_k"],
+    value: Float[Tensor, "*batch key d_v"],
+    mask: Bool[Tensor, "..."] | None = None,
+    scale: float | None = None,
+) -> tuple[Float[Tensor, "*batch query d_v"], Float[Tensor, "*batch query key"]]:
+    """Attend by scaled dot products and return the output and the weights.
+
+    weights = softmax(Q K^T / sqrt(d_k)),    output = weights V
+
+    Queries and keys share the width d_k; there are as many keys as values; the output has a row for each
+    query and the width d_v of the values. `scale` stands in for 1 / sqrt(d_k).
+
+    Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean or dtypes that differ.
+    Source: Vaswani et al. 2017, section 3.2.1, equation 1.
+    """
+    _check_key_and_value(key, value)
+    if scale is None:
+        scale = 1 / math.sqrt(max(query.shape[-1], 1))  # dot_score refuses a width of 0
+    weights = masked_softmax(dot_score(query * scale, key), mask)
+    return weights @ value, weights
+
+
+def additive_attention(
+    query: Float[Tensor, "*batch query d_query"],
+    key: Float[Tensor, "*batch key d_key"],
+    value: Float[Tensor, "*batch key d_v"],
+    query_weight: Float[Tensor, "hidden d_query"],
+    key_weight: Float[Tensor, "hidden d_key"],
+    score_weight: Float[Tensor, " hidden"],
+    mask: Bool[Tensor, "..."] | None = None,
+) -> tuple[Float[Tensor, "*batch query d_v"], Float[Tensor, "*batch query key"]]:
+    """Attend by the additive score and return the output and the weights.
+
+    weights = softmax(v . tanh(W q + U k)),    output = weights V
+
+    `query_weight` is W, `key_weight` is U, `score_weight` is v.
+
+    Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean or dtypes that differ.
+    Source: Bahdanau et al. 2015, section 3.1.
+    """
+    _check_width("query", query, query_weight.shape[-1])
+    _check_width("key", key, key_weight.shape[-1])
+    _check_key_and_value(key, value)
+    scores = additive_score(F.linear(query, query_weight), F.linear(key, key_weight), score_weight)
+    weights = masked_softmax(scores, mask)
+    return weights @ value, weights
+
+
+class _AttentionLayer(nn.Module):
+    """A layer whose weights record_attention can read."""
+
+    # One function for each record_attention that is open on this layer. Outside there is none.
+    _recorders: tuple[Callable[[Tensor], None], ...] = ()
+
+    def _record(self, weights: Float[Tensor, "batch head query key"]) -> None:
+        for recorder in self._recorders:
+            recorder(weights.detach())
+
+
+class AdditiveAttention(_AttentionLayer):
+    """Additive attention with its own trained weights.
+
+    weights = softmax(v . tanh(W q + U k)),    output = weights V
+
+    Shapes: query (batch, query, query_size), key (batch, key, key_size), value (batch, key, any width).
+    A decoder that asks once for each word should project its keys once: `project_keys`.
+
+    Source: Bahdanau et al. 2015, section 3.1 and appendix A.1.2.
+    """
+
+    def __init__(self, query_size: int, key_size: int, hidden_size: int):
+        super().__init__()
+        for name, size in (("query_size", query_size), ("key_size", key_size), ("hidden_size", hidden_size)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        self.query_projection = nn.Linear(query_size, hidden_size, bias=False)  # W
+        self.key_projection = nn.Linear(key_size, hidden_size, bias=False)  # U
+        self.score_projection = nn.Linear(hidden_size, 1, bias=False)  # v
+
+    def project_keys(self, key: Float[Tensor, "batch key d_key"]) -> Float[Tensor, "batch key hidden"]:
+        """Compute U k, the part of the score that does not depend on the query."""
+        _check_width("key", key, self.key_projection.in_features)
+        return self.key_projection(key)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query d_query"],
+        key: Float[Tensor, "batch key d_key"],
+        value: Float[Tensor, "batch key d_v"],
+        mask: Bool[Tensor, "..."] | None = None,
+        projected_key: Float[Tensor, "batch key hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "batch query d_v"], Float[Tensor, "batch query key"]]:
+        """Return output and weights; `projected_key`, from `project_keys(key)`, saves doing that again."""
+        for name, tensor in (("query", query), ("key", key), ("value", value)):
+            _check_axes(name, tensor)
+        _check_width("query", query, self.query_projection.in_features)
+        _check_key_and_value(key, value)
+        if projected_key is None:
+            projected_key = self.project_keys(key)
+        scores = additive_score(self.query_projection(query), projected_key, self.score_projection.weight[0])
+        weights = masked_softmax(scores, mask)
+        self._record(weights.unsqueeze(1))
+        return weights @ value, weights
+
+
+class MultiHeadAttention(_AttentionLayer):
+    """Several attentions side by side, each in its own slice of the width.
+
+    head_h = Attention(x_q W^Q_h, x_k W^K_h, x_v W^V_h),    output = Concat(head_1, ..., head_H) W^O
+
+    Each head has the width d_k = d_v = d_model / num_heads. In training, `dropout` sets that share of the
+    weights to zero and scales the others up. The fused kernel of PyTorch does the work; read the weights
+    with record_attention.
+
+    Raises ValueError if num_heads does not divide d_model.
+    Source: Vaswani et al. 2017, section 3.2.2.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
+        super().__init__()
+        if d_model < 1 or num_heads < 1 or d_model % num_heads:
+            raise ValueError(
+                f"num_heads must divide d_model, since each head gets d_model / num_heads of the width; got "
+                f"d_model={d_model} and num_heads={num_heads}"
+            )
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout is the share of weights set to zero, from 0 to below 1; got {dropout}")
+        self.d_model, self.num_heads, self.d_k = d_model, num_heads, d_model // num_heads
+        self.dropout = dropout
+        self.query_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.key_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.value_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.output_projection = nn.Linear(d_model, d_model, bias=bias)
+        for projection in self.children():
+            nn.init.xavier_uniform_(projection.weight)
+            if bias:
+                nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query d_model"],
+        key: Float[Tensor, "batch key d_model"] | None = None,
+        value: Float[Tensor, "batch key d_model"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """Attend from query to query, or with a key from query to key; the value is the key unless given.
+
+        Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean or mixed dtypes.
+        """
+        if key is None and value is not None:
+            raise ValueError(
+                "a value without a key: give both for cross-attention, neither for self-attention"
+            )
+        key = query if key is None else key
+        value = key if value is None else value
+        for name, tensor in (("query", query), ("key", key), ("value", value)):
+            _check_axes(name, tensor)
+            _check_width(name, tensor, self.d_model)
+        _check_pair("query", query, "key", key)
+        _check_key_and_value(key, value)
+
+        query = self._split_heads(self.query_projection(query))
+        key = self._split_heads(self.key_projection(key))
+        value = self._split_heads(self.value_projection(value))
+        if mask is not None:
+            mask = _fit_mask(mask, torch.Size((*query.shape[:-1], key.shape[-2])))
+        dropout = self.dropout if self.training else 0.0
+        if self._recorders:
+            _, weights = scaled_dot_product_attention(query, key, value, mask)
+            self._record(weights)
+            heads = F.dropout(weights, dropout) @ value
+        else:
+            heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.output_projection(heads.transpose(1, 2).flatten(2))
+
+    def _split_heads(
+        self, projected: Float[Tensor, "batch position d_model"]
+    ) -> Float[Tensor, "batch head position d_k"]:
+        return projected.unflatten(-1, (self.num_heads, self.d_k)).transpose(1, 2)
+
+    def extra_repr(self) -> str:
+        return f"d_model={self.d_model}, num_heads={self.num_heads}, dropout={self.dropout}"
+
+
+# ------------------------------------------------------------------------------------ reading the weights
+
+
+@contextmanager
+def record_attention(module: nn.Module) -> Iterator[dict[str, Tensor | list[Tensor]]]:
+    """Collect the attention weights of every attention layer in `module` while the block is open.
+
+        with record_attention(model) as maps:
+            model(x)
+        maps["layers.0.attention"]   # (batch, head, query, key)
+
+    `maps` goes from a layer's dotted name, as in `module.named_modules()`, to its weights; the name of
+    `module` itself is "". A layer that is called several times, as in a decoding loop, has a list in the order
+    of the calls; one that is not called has no entry. Weights are recorded as softmax gives them, before
+    dropout, and without their graph. While the block is open MultiHeadAttention computes its weights openly, since
+    PyTorch's fused kernel never shows them; afterwards, also after an exception, it is fused again.
+
+    Raises ValueError if there is no attention layer in `module`.
+    """
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _AttentionLayer)}
+    if not layers:
+        raise ValueError(
+            f"found no attention layer in {type(module).__name__}: record_attention reads MultiHeadAttention "
+            "and AdditiveAttention of course_lib"
+        )
+    maps: dict[str, Tensor | list[Tensor]] = {}
+
+    def recorder_for(name: str) -> Callable[[Tensor], None]:
+        def record(weights: Tensor) -> None:
+            if name not in maps:
+                maps[name] = weights
+            elif isinstance(maps[name], list):
+                maps[name].append(weights)
+            else:
+                maps[name] = [maps[name], weights]
+
+        return record
+
+    recorders = {name: recorder_for(name) for name in layers}
+    for name, layer in layers.items():
+        layer._recorders = (*layer._recorders, recorders[name])
+    try:
+        yield maps
+    finally:
+        for name, layer in layers.items():
+            layer._recorders = tuple(other for other in layer._recorders if other is not recorders[name])
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def _check_axes(name: str, tensor: Tensor) -> None:
+    if tensor.dim() != 3:
+        raise ValueError(
+            f"{name} must have the axes (batch, position, width), got shape {tuple(tensor.shape)}; "
+            "for one sentence without a batch add the axis with tensor[None]"
+        )
+
+
+def _check_width(name: str, tensor: Tensor, width: int) -> None:
+    if tensor.shape[-1] != width:
+        raise ValueError(
+            f"{name} has width {tensor.shape[-1]} (shape {tuple(tensor.shape)}), but this attention was "
+            f"built for width {width}"
+        )
+
+
+def _check_pair(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Check that two tensors fit but for their numbers of positions and their widths."""
+    if tensor.dtype != other.dtype or not tensor.is_floating_point():
+        raise TypeError(
+            f"{name} and {other_name} must have one floating-point dtype, got {tensor.dtype} of shape "
+            f"{tuple(tensor.shape)} and {other.dtype} of shape {tuple(other.shape)}"
+        )
+    if tensor.dim() < 2 or tensor.shape[:-2] != other.shape[:-2]:
+        raise ValueError(
+            f"{name} and {other_name} must have the axes (..., position, width) and agree in all axes before "
+            f"the last two, got {name} {tuple(tensor.shape)} and {other_name} {tuple(other.shape)}"
+        )
+
+
+def _check_key_and_value(key: Tensor, value: Tensor) -> None:
+    _check_pair("key", key, "value", value)
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(
+            f"there must be one value for each key, got key {tuple(key.shape)} and value "
+            f"{tuple(value.shape)}: {key.shape[-2]} keys and {value.shape[-2]} values"
+        )
