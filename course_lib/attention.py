@@ -29,12 +29,11 @@ def causal_mask(num_queries: int, num_keys: int | None = None, device=None) -> B
     query sees every key. (PyTorch's `is_causal` counts from the first position instead.) With fewer keys
     than queries the first queries see nothing.
 
-    Raises ValueError if a number is negative.
+    Raises ValueError if a number is negative or not whole.
     Source: Vaswani et al. 2017, section 3.2.3.
     """
     num_keys = num_queries if num_keys is None else num_keys
-    if num_queries < 0 or num_keys < 0:
-        raise ValueError(f"a mask needs lengths of at least 0, got {num_queries} queries and {num_keys} keys")
+    _check_sizes(0, num_queries=num_queries, num_keys=num_keys)
     return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(num_keys - num_queries)
 
 
@@ -51,22 +50,22 @@ def padding_mask(
 
     Raises ValueError if `lengths` is not a list of whole numbers between 0 and `max_length`.
     """
-    lengths = torch.as_tensor(lengths)
-    if (
-        lengths.dim() != 1
-        or lengths.numel() == 0
-        or lengths.is_floating_point()
-        or lengths.dtype == torch.bool
-    ):
+    whole = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    try:
+        numbers = torch.as_tensor(lengths)
+    except (RuntimeError, TypeError, ValueError):  # None, words, rows of different lengths
+        numbers = torch.empty(0)
+    if numbers.dim() != 1 or numbers.numel() == 0 or numbers.dtype not in whole:
         raise ValueError(
             "lengths must be one whole number for each sentence, such as torch.tensor([5, 3]); "
-            f"got shape {tuple(lengths.shape)} of {lengths.dtype}"
+            f"got {lengths!r}"
         )
-    longest = int(lengths.max())
+    longest = int(numbers.max())
     max_length = longest if max_length is None else max_length
-    if int(lengths.min()) < 0 or longest > max_length:
-        raise ValueError(f"lengths must lie between 0 and max_length={max_length}, got {lengths.tolist()}")
-    return (torch.arange(max_length, device=lengths.device) < lengths[:, None])[:, None, None, :]
+    _check_sizes(0, max_length=max_length)
+    if int(numbers.min()) < 0 or longest > max_length:
+        raise ValueError(f"lengths must lie between 0 and max_length={max_length}, got {numbers.tolist()}")
+    return (torch.arange(max_length, device=numbers.device) < numbers[:, None])[:, None, None, :]
 
 
 def sliding_window_mask(length: int, window: int, device=None) -> Bool[Tensor, "query key"]:
@@ -78,14 +77,11 @@ def sliding_window_mask(length: int, window: int, device=None) -> Bool[Tensor, "
     `causal_mask(length) & sliding_window_mask(length, window)` is the window of Mistral, in which a position
     sees itself and the window - 1 positions before it.
 
-    Raises ValueError if `window` is below 1 or `length` is negative.
+    Raises ValueError if `window` is below 1, `length` is negative, or one is not whole.
     Source: Beltagy et al. 2020 (Longformer), section 3.1, who count the whole width 2 * window - 1.
     """
-    if length < 0 or window < 1:
-        raise ValueError(
-            f"a window needs length >= 0 and window >= 1, got length {length} and window {window}: "
-            "with window 1 a position sees itself alone"
-        )
+    _check_sizes(0, length=length)
+    _check_sizes(1, window=window)
     position = torch.arange(length, device=device)
     return (position[:, None] - position[None, :]).abs() < window
 
@@ -102,21 +98,18 @@ def _fit_mask(mask: Tensor, shape: torch.Size) -> Tensor:
         )
     # padding_mask has a head axis of size one; scores without heads have no place for it.
     fitted = mask.squeeze(1) if mask.dim() == 4 and len(shape) == 3 and mask.shape[1] == 1 else mask
-    try:
-        broadcasts = torch.broadcast_shapes(fitted.shape, shape) == shape
-    except RuntimeError:
-        broadcasts = False
-    if not broadcasts:
+    sizes = zip(reversed(fitted.shape), reversed(shape), strict=False)
+    if fitted.dim() > len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
         hint = ""
         if mask.dim() == 3 and len(shape) == 4 and mask.shape[0] == shape[0]:
             hint = ". A mask for each sentence needs a head axis: mask[:, None]"
-        elif mask.dim() == 2 and mask.shape == (shape[0], shape[-1]):
+        elif len(shape) > 2 and mask.shape == (shape[0], shape[-1]):
             hint = ". A mask for each sentence needs the axes of head and query: mask[:, None, None, :]"
         raise ValueError(
             f"a mask of shape {tuple(mask.shape)} does not broadcast to scores of shape {tuple(shape)}, "
             f"whose last two axes are query and key{hint}"
         )
-    return fitted
+    return fitted[(None,) * (len(shape) - fitted.dim())]
 
 
 def masked_softmax(
@@ -133,8 +126,7 @@ def masked_softmax(
     Source: Vaswani et al. 2017, section 3.2.3, who mask by setting scores to minus infinity. That gives NaN
     for a query with nothing to attend to, so here the lowest finite number stands in.
     """
-    if not scores.is_floating_point():
-        raise TypeError(f"scores must be floating point, got {scores.dtype} of shape {tuple(scores.shape)}")
+    _check_dtypes(scores=scores)
     if mask is None:
         return scores.softmax(dim=-1)
     mask = _fit_mask(mask, scores.shape)
@@ -156,8 +148,8 @@ def dot_score(
     _check_pair("query", query, "key", key)
     if query.shape[-1] != key.shape[-1] or query.shape[-1] == 0:
         raise ValueError(
-            f"queries and keys must share their width, got query {tuple(query.shape)} and key "
-            f"{tuple(key.shape)}; map one to the other's width with nn.Linear, or use the additive or bilinear score"
+            f"queries and keys must share a width of at least 1, got query {tuple(query.shape)} and key "
+            f"{tuple(key.shape)}; map one to the other's width with nn.Linear, or use bilinear_score"
         )
     return query @ key.transpose(-2, -1)
 
@@ -173,6 +165,7 @@ def bilinear_score(
     Source: Luong et al. 2015, section 3.1 ("general").
     """
     _check_pair("query", query, "key", key)
+    _check_dtypes(query=query, weight=weight)
     if weight.shape != (query.shape[-1], key.shape[-1]):
         raise ValueError(
             f"weight must be of shape (query width, key width) = ({query.shape[-1]}, {key.shape[-1]}), "
@@ -194,7 +187,8 @@ def additive_score(
     Source: Bahdanau et al. 2015, section 3.1 and appendix A.1.2, who write v_a, W_a, U_a.
     """
     _check_pair("projected query", projected_query, "projected key", projected_key)
-    if not projected_query.shape[-1] == projected_key.shape[-1] == score_weight.shape[-1]:
+    _check_dtypes(projected_query=projected_query, score_weight=score_weight)
+    if not projected_query.shape[-1:] == projected_key.shape[-1:] == score_weight.shape:
         raise ValueError(
             "projected queries, projected keys and score_weight must share the hidden width, got shapes "
             f"{tuple(projected_query.shape)}, {tuple(projected_key.shape)} and {tuple(score_weight.shape)}"
@@ -225,6 +219,7 @@ def scaled_dot_product_attention(
     Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean or dtypes that differ.
     Source: Vaswani et al. 2017, section 3.2.1, equation 1.
     """
+    _check_pair("query", query, "key", key)
     _check_key_and_value(key, value)
     if scale is None:
         scale = 1 / math.sqrt(max(query.shape[-1], 1))  # dot_score refuses a width of 0
@@ -250,8 +245,8 @@ def additive_attention(
     Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean or dtypes that differ.
     Source: Bahdanau et al. 2015, section 3.1.
     """
-    _check_width("query", query, query_weight.shape[-1])
-    _check_width("key", key, key_weight.shape[-1])
+    _check_projection("query", query, query_weight)
+    _check_projection("key", key, key_weight)
     _check_key_and_value(key, value)
     scores = additive_score(F.linear(query, query_weight), F.linear(key, key_weight), score_weight)
     weights = masked_softmax(scores, mask)
@@ -268,6 +263,10 @@ class _AttentionLayer(nn.Module):
         for recorder in self._recorders:
             recorder(weights.detach())
 
+    def __getstate__(self) -> dict:
+        # A copy made while record_attention is open is not recorded, and is never left open.
+        return {name: value for name, value in self.__dict__.items() if name != "_recorders"}
+
 
 class AdditiveAttention(_AttentionLayer):
     """Additive attention with its own trained weights.
@@ -282,16 +281,14 @@ class AdditiveAttention(_AttentionLayer):
 
     def __init__(self, query_size: int, key_size: int, hidden_size: int):
         super().__init__()
-        for name, size in (("query_size", query_size), ("key_size", key_size), ("hidden_size", hidden_size)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        _check_sizes(1, query_size=query_size, key_size=key_size, hidden_size=hidden_size)
         self.query_projection = nn.Linear(query_size, hidden_size, bias=False)  # W
         self.key_projection = nn.Linear(key_size, hidden_size, bias=False)  # U
         self.score_projection = nn.Linear(hidden_size, 1, bias=False)  # v
 
     def project_keys(self, key: Float[Tensor, "batch key d_key"]) -> Float[Tensor, "batch key hidden"]:
         """Compute U k, the part of the score that does not depend on the query."""
-        _check_width("key", key, self.key_projection.in_features)
+        _check_projection("key", key, self.key_projection.weight)
         return self.key_projection(key)
 
     def forward(
@@ -303,12 +300,12 @@ class AdditiveAttention(_AttentionLayer):
         projected_key: Float[Tensor, "batch key hidden"] | None = None,
     ) -> tuple[Float[Tensor, "batch query d_v"], Float[Tensor, "batch query key"]]:
         """Return output and weights; `projected_key`, from `project_keys(key)`, saves doing that again."""
-        for name, tensor in (("query", query), ("key", key), ("value", value)):
-            _check_axes(name, tensor)
-        _check_width("query", query, self.query_projection.in_features)
+        _check_axes(query=query, key=key, value=value)
+        _check_projection("query", query, self.query_projection.weight)
         _check_key_and_value(key, value)
         if projected_key is None:
             projected_key = self.project_keys(key)
+        _check_key_and_value(projected_key, value)
         scores = additive_score(self.query_projection(query), projected_key, self.score_projection.weight[0])
         weights = masked_softmax(scores, mask)
         self._record(weights.unsqueeze(1))
@@ -330,7 +327,8 @@ class MultiHeadAttention(_AttentionLayer):
 
     def __init__(self, d_model: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
         super().__init__()
-        if d_model < 1 or num_heads < 1 or d_model % num_heads:
+        _check_sizes(1, d_model=d_model, num_heads=num_heads)
+        if d_model % num_heads:
             raise ValueError(
                 f"num_heads must divide d_model, since each head gets d_model / num_heads of the width; got "
                 f"d_model={d_model} and num_heads={num_heads}"
@@ -365,9 +363,10 @@ class MultiHeadAttention(_AttentionLayer):
             )
         key = query if key is None else key
         value = key if value is None else value
-        for name, tensor in (("query", query), ("key", key), ("value", value)):
-            _check_axes(name, tensor)
-            _check_width(name, tensor, self.d_model)
+        _check_axes(query=query, key=key, value=value)
+        _check_projection("query", query, self.query_projection.weight)
+        _check_projection("key", key, self.key_projection.weight)
+        _check_projection("value", value, self.value_projection.weight)
         _check_pair("query", query, "key", key)
         _check_key_and_value(key, value)
 
@@ -406,13 +405,16 @@ def record_attention(module: nn.Module) -> Iterator[dict[str, Tensor | list[Tens
         maps["layers.0.attention"]   # (batch, head, query, key)
 
     `maps` goes from a layer's dotted name, as in `module.named_modules()`, to its weights; the name of
-    `module` itself is "". A layer that is called several times, as in a decoding loop, has a list in the order
-    of the calls; one that is not called has no entry. Weights are recorded as softmax gives them, before
-    dropout, and without their graph. While the block is open MultiHeadAttention computes its weights openly, since
-    PyTorch's fused kernel never shows them; afterwards, also after an exception, it is fused again.
+    `module` itself is "". A layer that is called several times, as in a decoding loop, has a list in the
+    order of the calls; one that is not called has no entry. Weights are recorded as softmax gives them,
+    before dropout, and without their graph. While the block is open MultiHeadAttention computes its weights
+    openly, since PyTorch's fused kernel never shows them; afterwards, also after an exception, it is fused
+    again.
 
-    Raises ValueError if there is no attention layer in `module`.
+    Raises ValueError if there is no attention layer in `module`, TypeError if it is no nn.Module.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"record_attention needs an nn.Module, got {type(module).__name__}")
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _AttentionLayer)}
     if not layers:
         raise ValueError(
@@ -445,30 +447,49 @@ def record_attention(module: nn.Module) -> Iterator[dict[str, Tensor | list[Tens
 # ---------------------------------------------------------------------------------------------- checks
 
 
-def _check_axes(name: str, tensor: Tensor) -> None:
-    if tensor.dim() != 3:
-        raise ValueError(
-            f"{name} must have the axes (batch, position, width), got shape {tuple(tensor.shape)}; "
-            "for one sentence without a batch add the axis with tensor[None]"
-        )
+def _check_sizes(least: int, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, int | torch.SymInt) or isinstance(size, bool) or size < least:
+            raise ValueError(f"{name} must be an int of at least {least}, got {size!r}")
 
 
-def _check_width(name: str, tensor: Tensor, width: int) -> None:
-    if tensor.shape[-1] != width:
+def _check_dtypes(**tensors: Tensor) -> None:
+    """Check that all are floating-point tensors, of one dtype unless autocast converts them."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a floating-point tensor, got {type(tensor).__name__}")
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    mixed = len(dtypes) > 1 and not torch.is_autocast_enabled(tensor.device.type)
+    if mixed or not all(dtype.is_floating_point for dtype in dtypes):
+        got = ", ".join(f"{name} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        hint = "give the mask by name, mask=..." if torch.bool in dtypes else "convert with tensor.to(dtype)"
+        raise TypeError(f"expected one floating-point dtype, got {got}; {hint}")
+
+
+def _check_axes(**tensors: Tensor) -> None:
+    _check_dtypes(**tensors)
+    for name, tensor in tensors.items():
+        if tensor.dim() != 3:
+            raise ValueError(
+                f"{name} must have the axes (batch, position, width), got shape {tuple(tensor.shape)}; "
+                "for one sentence without a batch add the axis with tensor[None]"
+            )
+
+
+def _check_projection(name: str, tensor: Tensor, weight: Tensor) -> None:
+    """Check that the matrix can project the tensor."""
+    _check_dtypes(**{name: tensor, f"{name} weight": weight})
+    if tensor.dim() < 2 or weight.dim() != 2 or tensor.shape[-1] != weight.shape[-1]:
         raise ValueError(
-            f"{name} has width {tensor.shape[-1]} (shape {tuple(tensor.shape)}), but this attention was "
-            f"built for width {width}"
+            f"{name} has shape {tuple(tensor.shape)} and its weight {tuple(weight.shape)}: the axes must be "
+            "(..., position, width) and (any, width), with one width for both"
         )
 
 
 def _check_pair(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     """Check that two tensors fit but for their numbers of positions and their widths."""
-    if tensor.dtype != other.dtype or not tensor.is_floating_point():
-        raise TypeError(
-            f"{name} and {other_name} must have one floating-point dtype, got {tensor.dtype} of shape "
-            f"{tuple(tensor.shape)} and {other.dtype} of shape {tuple(other.shape)}"
-        )
-    if tensor.dim() < 2 or tensor.shape[:-2] != other.shape[:-2]:
+    _check_dtypes(**{name: tensor, other_name: other})
+    if min(tensor.dim(), other.dim()) < 2 or tensor.shape[:-2] != other.shape[:-2]:
         raise ValueError(
             f"{name} and {other_name} must have the axes (..., position, width) and agree in all axes before "
             f"the last two, got {name} {tuple(tensor.shape)} and {other_name} {tuple(other.shape)}"

@@ -1,0 +1,39 @@
+"""What holds for all tests: checked shapes, one thread, and notebook kernels without a network."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+# From here on each call into course_lib is checked against its shape annotations, by beartype. A learner's
+# import is not slowed down by it.
+jaxtyping.install_import_hook("course_lib", "beartype.beartype")
+
+# The tests' tensors are tiny: more threads would cost more than they bring. Notebook kernels keep all cores.
+torch.set_num_threads(1)
+
+collect_ignore = ["benchmarks"]
+
+
+def pytest_configure(config):
+    # nbval's kernels inherit this environment: nobody's own IPython settings, and no network.
+    settings = tempfile.mkdtemp()
+    config.add_cleanup(lambda: shutil.rmtree(settings, ignore_errors=True))
+    startup = Path(settings, "profile_default", "startup")
+    startup.mkdir(parents=True)
+    guard = Path(__file__).with_name("no_network.py").read_text(encoding="utf-8")
+    # In a namespace of its own, so that a chapter cannot lean on a name from here.
+    (startup / "no_network.py").write_text(f"exec({guard!r}, {{}})\n", encoding="utf-8")
+    os.environ["IPYTHONDIR"] = settings
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """For tests of bad input: switch the annotations' check off, so that our own error is what comes."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

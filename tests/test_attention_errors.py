@@ -1,0 +1,267 @@
+"""Bad calls of the attention library: each must name what was wrong, with its shapes, and what to do."""
+
+import pytest
+import torch
+
+from course_lib import attention
+from course_lib.attention import AdditiveAttention, MultiHeadAttention
+
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
+NAN = float("nan")
+
+
+def t(*shape, dtype=torch.float32):
+    return torch.ones(shape, dtype=dtype)
+
+
+def allow(*shape):
+    return torch.ones(shape, dtype=torch.bool)
+
+
+def attend(query, key, value, mask=None):
+    return attention.scaled_dot_product_attention(query, key, value, mask)
+
+
+def add(query=(2, 3, 7), key=(2, 5, 11), value=(2, 5, 17), w=(13, 7), u=(13, 11), v=(13,), mask=None):
+    """additive_attention on tensors, or ones of the shapes given."""
+    tensors = [t(*x) if isinstance(x, tuple) else x for x in (query, key, value, w, u, v)]
+    return attention.additive_attention(*tensors, mask)
+
+
+def layer(query=(2, 3, 7), key=(2, 5, 11), value=(2, 5, 17), mask=None, projected_key=None):
+    tensors = [t(*x) if isinstance(x, tuple) else x for x in (query, key, value)]
+    return AdditiveAttention(7, 11, 13)(*tensors, mask, projected_key)
+
+
+def heads(*tensors, **kwargs):
+    """A layer of width 6 with 3 heads, on tensors or ones of the shapes given."""
+    tensors = [t(*x) if isinstance(x, tuple) else x for x in tensors]
+    return MultiHeadAttention(6, 3)(*tensors, **kwargs)
+
+
+def record(module):
+    with attention.record_attention(module):
+        pass
+
+
+def run(call):
+    """Run one of the texts below, with the names of the library and of this file."""
+    return eval(call, {**vars(attention), **globals()})
+
+
+V, T = ValueError, TypeError
+WHOLE, DTYPE, AXES, MASK = (
+    "must be an int",
+    "one floating-point dtype",
+    "axes (..., position, width)",
+    "boolean tensor",
+)
+
+# The call as text, so that the table reads as what a learner would type: its error, and what that must say.
+BAD_CALLS = [
+    # masks
+    ("causal_mask(-1)", V, ["num_queries", "at least 0", "-1"]),
+    ("causal_mask(3, -2)", V, ["num_keys", "at least 0", "-2"]),
+    ("causal_mask(3.0)", V, ["num_queries", WHOLE, "3.0"]),
+    ("causal_mask(3, 2.5)", V, ["num_keys", WHOLE, "2.5"]),
+    ("causal_mask(NAN)", V, [WHOLE, "nan"]),
+    ("causal_mask(True)", V, [WHOLE, "True"]),
+    ("causal_mask(None)", V, [WHOLE, "None"]),
+    ("causal_mask('3')", V, [WHOLE, "'3'"]),
+    ("causal_mask(t(3, 5))", V, [WHOLE, "tensor"]),
+    ("sliding_window_mask(5, 0)", V, ["window", "at least 1", "got 0"]),
+    ("sliding_window_mask(-5, 2)", V, ["length", "at least 0", "-5"]),
+    ("sliding_window_mask(5, NAN)", V, ["window", WHOLE, "nan"]),
+    ("sliding_window_mask(3.5, 1)", V, ["length", WHOLE, "3.5"]),
+    ("sliding_window_mask(5, None)", V, ["window", WHOLE, "None"]),
+    ("padding_mask([])", V, ["one whole number for each sentence", "[]"]),
+    ("padding_mask(5)", V, ["one whole number for each sentence", "got 5"]),
+    ("padding_mask(None)", V, ["one whole number for each sentence", "None"]),
+    ("padding_mask([None])", V, ["one whole number for each sentence", "[None]"]),
+    ("padding_mask(['three'])", V, ["one whole number for each sentence", "['three']"]),
+    ("padding_mask('35')", V, ["one whole number for each sentence", "'35'"]),
+    ("padding_mask([[3, 5]])", V, ["one whole number for each sentence", "[[3, 5]]"]),
+    ("padding_mask([[3], [5, 7]])", V, ["one whole number for each sentence", "[[3], [5, 7]]"]),
+    ("padding_mask([3.0, 5.0])", V, ["one whole number for each sentence", "[3.0, 5.0]"]),
+    ("padding_mask(torch.tensor([3.0, NAN]))", V, ["one whole number for each sentence", "nan"]),
+    ("padding_mask([True, False])", V, ["one whole number for each sentence", "[True, False]"]),
+    ("padding_mask({3: 5})", V, ["one whole number for each sentence", "{3: 5}"]),
+    (
+        "padding_mask(torch.ones(2, 5, dtype=torch.int64))",
+        V,
+        ["one whole number for each sentence", "[1, 1,"],
+    ),
+    ("padding_mask([3, -1])", V, ["between 0 and max_length=3", "[3, -1]"]),
+    ("padding_mask([3, 7], 5)", V, ["between 0 and max_length=5", "[3, 7]"]),
+    ("padding_mask([3, 4], 4.5)", V, ["max_length", WHOLE, "4.5"]),
+    ("padding_mask([3, 4], -1)", V, ["max_length", "at least 0", "-1"]),
+    # masked_softmax and its mask
+    ("masked_softmax(None)", T, ["scores", "NoneType"]),
+    ("masked_softmax([0.5, 0.5])", T, ["scores", "list"]),
+    ("masked_softmax(t(3, 5).long())", T, ["scores", DTYPE, "torch.int64", "(3, 5)"]),
+    ("masked_softmax(t(3, 5, dtype=torch.complex64))", T, ["scores", DTYPE, "complex64"]),
+    ("masked_softmax(t(3, 5), t(3, 5))", T, [MASK, "torch.float32 of shape (3, 5)", "mask == 0", "(3, 5)"]),
+    ("masked_softmax(t(3, 5), t(3, 5).long())", T, [MASK, "torch.int64 of shape (3, 5)", "mask != 0"]),
+    ("masked_softmax(t(3, 5), t(3, 5).byte())", T, [MASK, "torch.uint8", "mask != 0"]),
+    ("masked_softmax(t(3, 5), [[True] * 5] * 3)", T, [MASK, "got list", "(3, 5)"]),
+    ("masked_softmax(t(3, 5), True)", T, [MASK, "got bool"]),
+    ("masked_softmax(t(3, 5), 'causal')", T, [MASK, "got str"]),
+    ("masked_softmax(t(3, 5), allow(3, 5).numpy())", T, [MASK, "got ndarray"]),
+    ("masked_softmax(t(3, 5), allow(5, 3))", V, ["(5, 3)", "(3, 5)", "query and key"]),
+    ("masked_softmax(t(3, 5), allow(2, 3, 5))", V, ["(2, 3, 5)", "(3, 5)"]),
+    ("masked_softmax(t(1, 5), allow(3, 5))", V, ["(3, 5)", "(1, 5)"]),
+    ("masked_softmax(torch.tensor(1.0), allow(3, 5))", V, ["(3, 5)", "()"]),
+    ("masked_softmax(t(2, 3, 5), allow(2, 5))", V, ["(2, 5)", "(2, 3, 5)", "mask[:, None, None, :]"]),
+    ("masked_softmax(t(2, 3, 5, 7), allow(2, 7))", V, ["(2, 7)", "(2, 3, 5, 7)", "mask[:, None, None, :]"]),
+    ("masked_softmax(t(2, 3, 5, 7), allow(2, 5, 7))", V, ["(2, 5, 7)", "(2, 3, 5, 7)", "mask[:, None]"]),
+    ("masked_softmax(t(2, 3, 5, 7), allow(2, 11, 5, 7))", V, ["(2, 11, 5, 7)", "(2, 3, 5, 7)"]),
+    # scores
+    ("dot_score(t(5, 7), t(3, 11))", V, ["width", "(5, 7)", "(3, 11)", "nn.Linear"]),
+    ("dot_score(t(5, 0), t(3, 0))", V, ["width of at least 1", "(5, 0)", "(3, 0)"]),
+    ("dot_score(t(2, 5, 7), t(3, 5, 7))", V, [AXES, "(2, 5, 7)", "(3, 5, 7)"]),
+    ("dot_score(t(2, 5, 7), t(1, 5, 7))", V, [AXES, "(2, 5, 7)", "(1, 5, 7)"]),
+    ("dot_score(t(5, 7), t(7))", V, [AXES, "(5, 7)", "(7,)"]),
+    ("dot_score(t(7), t(7))", V, [AXES, "(7,)"]),
+    (
+        "dot_score(t(5, 7), t(3, 7).double())",
+        T,
+        [DTYPE, "torch.float32 (5, 7)", "torch.float64 (3, 7)", ".to("],
+    ),
+    ("dot_score(t(5, 7).long(), t(3, 7).long())", T, [DTYPE, "torch.int64 (5, 7)"]),
+    ("dot_score([[1.0]], t(3, 1))", T, ["query", "got list"]),
+    ("dot_score(t(5, 7), None)", T, ["key", "got NoneType"]),
+    ("bilinear_score(t(5, 7), t(3, 11), t(11, 7))", V, ["(query width, key width) = (7, 11)", "(11, 7)"]),
+    ("bilinear_score(t(2, 5, 7), t(2, 3, 11), t(2, 7, 11))", V, ["(7, 11)", "(2, 7, 11)"]),
+    ("bilinear_score(t(5, 7), t(3, 11), t(7))", V, ["(7, 11)", "(7,)"]),
+    ("bilinear_score(t(5, 7), t(3, 11), t(7, 11).double())", T, ["weight torch.float64 (7, 11)"]),
+    ("bilinear_score(t(5, 7), t(3, 11), None)", T, ["weight", "NoneType"]),
+    ("bilinear_score(t(2, 5, 7), t(3, 3, 11), t(7, 11))", V, [AXES, "(2, 5, 7)", "(3, 3, 11)"]),
+    ("additive_score(t(5, 7), t(3, 11), t(7))", V, ["hidden width", "(5, 7)", "(3, 11)", "(7,)"]),
+    ("additive_score(t(5, 7), t(3, 7), t(11))", V, ["hidden width", "(5, 7)", "(11,)"]),
+    ("additive_score(t(5, 7), t(3, 7), t(1, 7))", V, ["hidden width", "(1, 7)"]),
+    ("additive_score(t(5, 7), t(3, 7), torch.tensor(1.0))", V, ["hidden width", "()"]),
+    ("additive_score(t(5, 7), t(3, 7), t(7).double())", T, [DTYPE, "score_weight torch.float64 (7,)"]),
+    ("additive_score(t(5, 7), t(3, 7), [1.0] * 7)", T, ["score_weight", "list"]),
+    # scaled dot-product attention
+    ("attend(t(5, 7), t(3, 7), t(5, 11))", V, ["one value for each key", "(3, 7)", "(5, 11)", "3 keys"]),
+    ("attend(t(5, 7), t(3, 11), t(3, 13))", V, ["width", "(5, 7)", "(3, 11)"]),
+    ("attend(t(2, 5, 7), t(3, 5, 7), t(3, 5, 7))", V, [AXES, "(2, 5, 7)", "(3, 5, 7)"]),
+    ("attend(t(2, 5, 7), t(2, 3, 7), t(3, 11))", V, [AXES, "(2, 3, 7)", "(3, 11)"]),
+    ("attend(t(7), t(3, 7), t(3, 7))", V, [AXES, "(7,)", "(3, 7)"]),
+    ("attend(torch.tensor(1.0), t(3, 7), t(3, 7))", V, [AXES, "()"]),
+    ("attend(t(5, 7).long(), t(3, 7), t(3, 11))", T, [DTYPE, "query torch.int64 (5, 7)"]),
+    ("attend(t(5, 7), t(3, 7), t(3, 11).double())", T, [DTYPE, "value torch.float64 (3, 11)"]),
+    ("attend(None, t(3, 7), t(3, 11))", T, ["query", "NoneType"]),
+    ("attend(t(5, 7), t(3, 7), t(3, 11), t(5, 3))", T, [MASK, "(5, 3)"]),
+    ("attend(t(5, 7), t(3, 7), t(3, 11), allow(3, 5))", V, ["(3, 5)", "(5, 3)"]),
+    ("attend(t(2, 5, 7), t(2, 3, 7), t(2, 3, 11), padding_mask([4, 2]))", V, ["(2, 1, 1, 4)", "(2, 5, 3)"]),
+    # additive attention
+    ("add(w=(13, 5))", V, ["query has shape (2, 3, 7)", "(13, 5)", "one width for both"]),
+    ("add(u=(13, 7))", V, ["key has shape (2, 5, 11)", "(13, 7)"]),
+    ("add(w=(7,))", V, ["(2, 3, 7)", "(7,)"]),
+    ("add(w=(2, 13, 7))", V, ["(2, 3, 7)", "(2, 13, 7)"]),
+    ("add(u=(17, 11))", V, ["hidden width", "(2, 3, 13)", "(2, 5, 17)", "(13,)"]),
+    ("add(v=(1, 13))", V, ["hidden width", "(1, 13)"]),
+    ("add(value=(2, 7, 17))", V, ["one value for each key", "(2, 5, 11)", "(2, 7, 17)"]),
+    ("add(key=(3, 5, 11), value=(3, 5, 17))", V, [AXES, "(2, 3, 13)", "(3, 5, 13)"]),
+    ("add(query=t(2, 3, 7).double())", T, [DTYPE, "query torch.float64 (2, 3, 7)", "torch.float32 (13, 7)"]),
+    ("add(query=torch.tensor(1.0))", V, ["query has shape ()"]),
+    ("add(mask=allow(5, 3))", V, ["(5, 3)", "(2, 3, 5)"]),
+    ("AdditiveAttention(0, 5, 7)", V, ["query_size", "at least 1", "got 0"]),
+    ("AdditiveAttention(5, 7.5, 7)", V, ["key_size", WHOLE, "7.5"]),
+    ("AdditiveAttention(5, 7, None)", V, ["hidden_size", WHOLE, "None"]),
+    ("layer(query=(3, 7))", V, ["query", "(batch, position, width)", "(3, 7)", "tensor[None]"]),
+    ("layer(value=(5, 17))", V, ["value", "(batch, position, width)", "(5, 17)"]),
+    ("layer(query=(2, 3, 11))", V, ["query has shape (2, 3, 11)", "(13, 7)"]),
+    ("layer(key=(2, 5, 7))", V, ["key has shape (2, 5, 7)", "(13, 11)"]),
+    ("layer(value=(2, 7, 17))", V, ["5 keys and 7 values"]),
+    ("layer(query=t(2, 3, 7).double())", T, [DTYPE, "torch.float64 (2, 3, 7)"]),
+    (
+        "layer(*(t(2, n, w).double() for n, w in [(3, 7), (5, 11), (5, 17)]))",
+        T,
+        ["query weight torch.float32"],
+    ),
+    ("layer(value=None)", T, ["value", "NoneType"]),
+    ("layer(mask=t(3, 5))", T, [MASK, "torch.float32 of shape (3, 5)"]),
+    ("layer(projected_key=t(2, 3, 13))", V, ["(2, 3, 13)", "3 keys and 5 values"]),
+    ("layer(projected_key=t(2, 5, 11))", V, ["hidden width", "(2, 5, 11)"]),
+    ("layer(projected_key=t(3, 5, 13))", V, [AXES, "(3, 5, 13)"]),
+    ("AdditiveAttention(7, 11, 13).project_keys(t(2, 5, 7))", V, ["(2, 5, 7)", "(13, 11)"]),
+    # multi-head attention
+    ("MultiHeadAttention(6, 4)", V, ["divide", "d_model=6", "num_heads=4"]),
+    ("MultiHeadAttention(6, 0)", V, ["num_heads", "at least 1", "got 0"]),
+    ("MultiHeadAttention(6, -3)", V, ["num_heads", "-3"]),
+    ("MultiHeadAttention(0, 1)", V, ["d_model", "at least 1"]),
+    ("MultiHeadAttention(6, 1.5)", V, ["num_heads", WHOLE, "1.5"]),
+    ("MultiHeadAttention(6, True)", V, ["num_heads", WHOLE, "True"]),
+    ("MultiHeadAttention(6.0, 3)", V, ["d_model", WHOLE, "6.0"]),
+    ("MultiHeadAttention(6, 3, dropout=1.0)", V, ["dropout", "from 0 to below 1", "1.0"]),
+    ("MultiHeadAttention(6, 3, dropout=-0.1)", V, ["dropout", "-0.1"]),
+    ("MultiHeadAttention(6, 3, dropout=NAN)", V, ["dropout", "nan"]),
+    ("heads((5, 6))", V, ["query", "(batch, position, width)", "(5, 6)", "tensor[None]"]),
+    ("heads((2, 5, 7))", V, ["query has shape (2, 5, 7)", "(6, 6)"]),
+    ("heads((2, 5, 6), (2, 3, 7))", V, ["key has shape (2, 3, 7)", "(6, 6)"]),
+    ("heads((2, 5, 6), (2, 3, 6), (2, 3, 7))", V, ["value has shape (2, 3, 7)", "(6, 6)"]),
+    ("heads((2, 5, 6), (3, 5, 6))", V, ["(2, 5, 6)", "(3, 5, 6)"]),
+    ("heads((2, 5, 6), (1, 5, 6))", V, ["(2, 5, 6)", "(1, 5, 6)"]),
+    ("heads((2, 5, 6), (2, 3, 6), (2, 7, 6))", V, ["3 keys and 7 values"]),
+    ("heads((2, 5, 6), None, (2, 5, 6))", V, ["value without a key"]),
+    ("heads((2, 5, 6), allow(5, 5))", T, ["key torch.bool (5, 5)", "mask=..."]),
+    ("heads(t(2, 5, 6).double())", T, [DTYPE, "query torch.float64 (2, 5, 6)", "torch.float32 (6, 6)"]),
+    ("heads((2, 5, 6), t(2, 3, 6).double())", T, [DTYPE, "key torch.float64 (2, 3, 6)"]),
+    ("heads(t(2, 5, 6).long())", T, [DTYPE, "torch.int64 (2, 5, 6)"]),
+    ("heads([[1.0]])", T, ["query", "list"]),
+    ("heads(None)", T, ["query", "NoneType"]),
+    ("heads((2, 5, 6), mask=t(5, 5))", T, [MASK, "torch.float32 of shape (5, 5)", "(2, 3, 5, 5)"]),
+    ("heads((2, 5, 6), mask=[[True]])", T, [MASK, "list"]),
+    ("heads((2, 5, 6), mask=allow(7, 7))", V, ["(7, 7)", "(2, 3, 5, 5)"]),
+    ("heads((2, 5, 6), (2, 7, 6), mask=allow(7, 5))", V, ["(7, 5)", "(2, 3, 5, 7)"]),
+    ("heads((2, 5, 6), mask=allow(2, 5, 5))", V, ["(2, 5, 5)", "(2, 3, 5, 5)", "mask[:, None]"]),
+    ("heads((2, 5, 6), mask=allow(2, 5))", V, ["(2, 5)", "(2, 3, 5, 5)", "mask[:, None, None, :]"]),
+    ("heads((2, 5, 6), mask=allow(1, 2, 3, 5, 5))", V, ["(1, 2, 3, 5, 5)", "(2, 3, 5, 5)"]),
+    ("heads((2, 5, 6), mask=padding_mask([4, 3]))", V, ["(2, 1, 1, 4)", "(2, 3, 5, 5)"]),
+    # record_attention
+    ("record(nn.Linear(3, 5))", V, ["no attention layer in Linear"]),
+    ("record(None)", T, ["nn.Module", "NoneType"]),
+    ("record([nn.Linear(3, 5)])", T, ["nn.Module", "list"]),
+    ("record(MultiHeadAttention)", T, ["nn.Module", "type"]),
+]
+
+
+@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+def test_bad_calls_say_what_was_wrong(call, error, words):
+    with pytest.raises(error) as raised:
+        run(call)
+    # TypeError is also what Python and PyTorch raise by themselves; the words must be the library's own.
+    assert type(raised.value) is error
+    assert raised.traceback[-1].path.name == "attention.py"
+    for word in words:
+        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+
+
+# What is at the edge and works: a refusal here would be a mistake as well.
+GOOD_CALLS = {
+    "causal_mask(0)": (0, 0),
+    "causal_mask(3, 0)": (3, 0),
+    "padding_mask([0, 0])": (2, 1, 1, 0),
+    "padding_mask(range(1, 6), 7)": (5, 1, 1, 7),
+    "sliding_window_mask(0, 1)": (0, 0),
+    "masked_softmax(t(3, 0), allow(3, 0))": (3, 0),
+    "masked_softmax(t(0, 3, 5), allow(3, 5))": (0, 3, 5),
+    "masked_softmax(t(5), allow(5))": (5,),
+    "attend(t(0, 7), t(3, 7), t(3, 11))[0]": (0, 11),
+    "attend(t(5, 7), t(0, 7), t(0, 11))[0]": (5, 11),
+    "attend(t(5, 7), t(3, 7), t(3, 0))[0]": (5, 0),
+    "heads((2, 0, 6))": (2, 0, 6),
+    "heads((0, 5, 6), mask=allow(5, 5))": (0, 5, 6),
+    "heads((2, 5, 6), (2, 0, 6))": (2, 5, 6),
+    "heads((2, 5, 6), mask=allow(3, 5, 5))": (2, 5, 6),  # three heads
+    "MultiHeadAttention(1, 1)(t(1, 1, 1))": (1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("call", GOOD_CALLS)
+def test_edge_cases_work(call):
+    result = run(call)
+    assert result.shape == GOOD_CALLS[call] and (result.dtype == torch.bool or result.isfinite().all())
