@@ -9,6 +9,9 @@ import jaxtyping
 import pytest
 import torch
 
+# It has no tensors, and the check of each of its many small calls would take half a minute.
+import course_lib.data.grammar  # noqa: F401
+
 # From here on each call into course_lib is checked against its shape annotations, by beartype. A learner's
 # import is not slowed down by it.
 jaxtyping.install_import_hook("course_lib", "beartype.beartype")

@@ -1,0 +1,97 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, detokenize, tokenize
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("J'ai mal aux pieds.", "j' ai mal aux pieds ."),
+        ("L’homme qu'elle aime", "l' homme qu' elle aime"),
+        ("Lorsqu'il vient aujourd'hui", "lorsqu' il vient aujourd'hui"),
+        ("Don't! I can't, it isn't Anna's.", "do n't ! i ca n't , it is n't anna 's ."),
+        ("Il n'est pas là", "il n' est pas là"),
+        ("A man's T-shirt costs 1,000.50 (or so)...", "a man 's t-shirt costs 1,000.50 ( or so ) ..."),
+        ("Ein weißer Hund, größer.", "ein weißer hund , größer ."),
+        ("   ", ""),
+    ],
+)
+def test_tokenize(text, tokens):
+    assert tokenize(text) == tokens.split()
+
+
+def test_composed_and_decomposed_letters_are_one_token():
+    decomposed = unicodedata.normalize("NFD", "élève")
+    assert decomposed != "élève"
+    assert tokenize(decomposed) == ["élève"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "j'ai mal aux pieds.",
+        "hier, l'ami d'anna n'a pas vu l'œuf qu'emma aime.",
+        "don't go: anna's cat can't (really) swim!",
+        "jusqu'à lorsqu'il vient aujourd'hui",
+    ],
+)
+def test_detokenize_undoes_tokenize(text):
+    assert detokenize(tokenize(text)) == text
+
+
+@given(st.text(alphabet="aàeilnqstu'’ ,.-()", max_size=40))
+def test_tokenizing_again_changes_nothing(text):
+    tokens = tokenize(text)
+    assert not any(" " in token for token in tokens)
+    assert "".join(tokens) == "".join(unicodedata.normalize("NFC", text).lower().replace("’", "'").split())
+
+
+def test_order_is_by_frequency_then_alphabet():
+    vocabulary = Vocabulary.from_sentences([["b", "a", "c"], ["c", "b"], ["c"], ["a"]])
+    assert vocabulary.tokens == (PAD, BOS, EOS, UNK, "c", "a", "b")
+    assert len(vocabulary) == 7
+    assert "a" in vocabulary and "z" not in vocabulary and PAD in vocabulary
+
+
+def test_rare_words_are_left_out_and_size_is_limited():
+    sentences = [["b", "a", "c"], ["c", "b"], ["c"]]
+    assert Vocabulary.from_sentences(sentences, min_count=2).tokens[4:] == ("c", "b")
+    assert Vocabulary.from_sentences(sentences, max_size=5).tokens[4:] == ("c",)
+    assert Vocabulary.from_sentences(sentences, max_size=4).tokens[4:] == ()
+    with pytest.raises(ValueError, match="4 special tokens, got 3"):
+        Vocabulary.from_sentences(sentences, max_size=3)
+
+
+def test_encode_and_decode():
+    vocabulary = Vocabulary(["le", "chat"])
+    assert (vocabulary.pad_id, vocabulary.bos_id, vocabulary.eos_id, vocabulary.unk_id) == (0, 1, 2, 3)
+    assert vocabulary.encode(["le", "chien", "chat"]) == [4, 3, 5]
+    assert vocabulary.encode(["chat"], bos=True, eos=True) == [1, 5, 2]
+    assert vocabulary.decode([1, 4, 0, 5, 2, 4]) == ["le", "chat"]
+    assert vocabulary.decode([3]) == [UNK]
+
+
+@pytest.mark.parametrize("index", [-1, 6])
+def test_decode_names_an_id_out_of_range(index):
+    with pytest.raises(ValueError, match=f"id {index} .* 0 to 5"):
+        Vocabulary(["le", "chat"]).decode([4, index])
+
+
+def test_bad_tokens_are_named():
+    with pytest.raises(ValueError, match=r"came again: \['le'\]"):
+        Vocabulary(["le", "chat", "le"])
+    with pytest.raises(ValueError, match=r"leave out \['<eos>'\]"):
+        Vocabulary(["le", EOS])
+
+
+def test_a_sentence_that_was_not_tokenized_is_refused():
+    with pytest.raises(TypeError, match="tokenize"):
+        Vocabulary(["le"]).encode("le chat")
+    with pytest.raises(TypeError, match="tokenize"):
+        Vocabulary.from_sentences(["le chat"])
+    with pytest.raises(TypeError, match="one string"):
+        Vocabulary("le chat")

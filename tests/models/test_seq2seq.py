@@ -1,0 +1,196 @@
+"""The recurrent translator: against torch's own GRU cell, against itself step by step, and in batches."""
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.attention import record_attention
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+
+BATCH, SOURCE, TARGET = 3, 7, 5
+SOURCE_VOCAB, TARGET_VOCAB, EMBEDDING, HIDDEN, ATTENTION = 13, 11, 17, 38, 23
+LENGTHS = torch.tensor([7, 2, 5])
+KINDS = [(attention, both) for attention in (True, False) for both in (True, False)]
+
+
+def make_model(attention=True, bidirectional=True, **options):
+    torch.manual_seed(1)
+    config = Seq2SeqConfig(
+        SOURCE_VOCAB,
+        TARGET_VOCAB,
+        embedding_size=EMBEDDING,
+        hidden_size=HIDDEN,
+        attention_size=ATTENTION,
+        attention=attention,
+        bidirectional=bidirectional,
+        **options,
+    )
+    return Seq2Seq(config).eval()
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(2)
+    source = torch.randint(4, SOURCE_VOCAB, (BATCH, SOURCE), generator=generator)
+    for row, length in enumerate(LENGTHS):
+        source[row, length:] = 0
+    target = torch.randint(4, TARGET_VOCAB, (BATCH, TARGET), generator=generator)
+    target[:, 0] = 1
+    return source, target
+
+
+@pytest.mark.parametrize(("attention", "bidirectional"), KINDS)
+def test_logits_have_a_score_for_each_word_at_each_position(batch, attention, bidirectional):
+    model = make_model(attention, bidirectional)
+    assert model(*batch, LENGTHS).shape == (BATCH, TARGET, TARGET_VOCAB)
+
+
+@pytest.mark.parametrize(("attention", "bidirectional"), KINDS)
+def test_cached_steps_equal_the_teacher_forced_pass(batch, attention, bidirectional):
+    model = make_model(attention, bidirectional)
+    source, target = batch
+    expected = model(source, target, LENGTHS)
+    memory = model.encode(source, LENGTHS)
+    state = memory.initial_state
+    for position in range(TARGET):
+        logits, state = model.step(target[:, position], state, memory)
+        torch.testing.assert_close(logits, expected[:, position], atol=1e-5, rtol=0)
+    # Another last token must not give the same scores, or the comparison above would show nothing.
+    other, _ = model.step((target[:, -1] + 1) % TARGET_VOCAB, state, memory)
+    assert (other - expected[:, -1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("attention", "bidirectional"), KINDS)
+def test_a_sentence_gives_the_same_alone_and_in_a_padded_batch(batch, attention, bidirectional):
+    model = make_model(attention, bidirectional)
+    source, target = batch
+    together = model(source, target, LENGTHS)
+    for row, length in enumerate(LENGTHS):
+        alone = model(source[row : row + 1, :length], target[row : row + 1], LENGTHS[row : row + 1])
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("attention", "bidirectional"), KINDS)
+def test_padding_is_never_read_and_real_words_are(batch, attention, bidirectional):
+    model = make_model(attention, bidirectional)
+    source, target = batch
+    before = model(source, target, LENGTHS)
+    padding_changed, word_changed = source.clone(), source.clone()
+    padding_changed[1, 2:] = 9
+    word_changed[1, 1] = 4 if source[1, 1] != 4 else 5
+    torch.testing.assert_close(model(padding_changed, target, LENGTHS), before, atol=0, rtol=0)
+    assert (model(word_changed, target, LENGTHS)[1] - before[1]).abs().max() > 1e-4
+
+
+def test_a_later_target_token_changes_no_earlier_logits(batch):
+    model = make_model()
+    source, target = batch
+    before = model(source, target, LENGTHS)
+    target[:, 3] = 4 + (target[:, 3] - 3) % (TARGET_VOCAB - 4)
+    after = model(source, target, LENGTHS)
+    torch.testing.assert_close(after[:, :3], before[:, :3], atol=0, rtol=0)
+    assert (after[:, 3] - before[:, 3]).abs().amax(-1).min() > 1e-4
+
+
+def test_without_attention_the_initial_state_is_all_the_decoder_gets(batch):
+    source, _ = batch
+    memory = make_model(attention=False).encode(source, LENGTHS)
+    assert memory.states is None and memory.projected_states is None and memory.mask is None
+    assert memory.initial_state.shape == (BATCH, HIDDEN)
+    assert make_model(attention=True).encode(source, LENGTHS).states.shape == (BATCH, SOURCE, HIDDEN)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_decoder_step_equals_torch_gru_cell_with_the_same_weights(batch, attention):
+    model = make_model(attention)
+    source, target = batch
+    cell = nn.GRUCell(EMBEDDING + HIDDEN * attention, HIDDEN)
+    memory = model.encode(source, LENGTHS)
+    embedded = model.target_embedding(target[:, 0])
+    with torch.no_grad():
+        from_context = [model.from_context.weight] if attention else []
+        cell.weight_ih.copy_(torch.cat([model.from_token.weight, *from_context], dim=1))
+        cell.bias_ih.copy_(model.from_token.bias)
+        cell.weight_hh.copy_(model.from_state.weight)
+        cell.bias_hh.copy_(model.from_state.bias)
+    state, context = model.decoder_step(model.from_token(embedded), memory.initial_state, memory)
+    inputs = torch.cat([embedded, context], dim=1) if attention else embedded
+    torch.testing.assert_close(state, cell(inputs, memory.initial_state), atol=1e-6, rtol=0)
+
+
+def test_context_is_the_weighted_mean_of_the_encoder_states(batch):
+    model = make_model()
+    memory = model.encode(batch[0], LENGTHS)
+    query = memory.initial_state
+    token_part = model.from_token(model.target_embedding(batch[1][:, 0]))
+    _, context = model.decoder_step(token_part, query, memory)
+    attention = model.attention
+    for row, length in enumerate(LENGTHS):
+        states = memory.states[row, :length]
+        hidden = torch.tanh(attention.query_projection(query[row]) + attention.key_projection(states))
+        weights = attention.score_projection(hidden).squeeze(-1).softmax(dim=0)
+        torch.testing.assert_close(context[row], weights @ states, atol=1e-6, rtol=0)
+
+
+def test_key_projections_are_computed_once_a_sentence(batch):
+    model = make_model()
+    calls = []
+    model.attention.key_projection.register_forward_hook(lambda *_: calls.append("key"))
+    model.attention.query_projection.register_forward_hook(lambda *_: calls.append("query"))
+    model(*batch, LENGTHS)
+    assert calls == ["key"] + ["query"] * TARGET
+
+
+def test_attention_weights_are_recorded_for_each_step_and_spare_the_padding(batch):
+    model = make_model()
+    with record_attention(model) as maps:
+        model(*batch, LENGTHS)
+    weights = torch.cat(maps["attention"], dim=-2)
+    assert weights.shape == (BATCH, 1, TARGET, SOURCE)
+    assert (weights[1, :, :, 2:] == 0).all() and (weights[1, :, :, :2] > 0).all()
+
+
+def test_tied_output_shares_its_weight_with_the_embedding():
+    tied, untied = make_model(tied_output=True), make_model(tied_output=False)
+    assert tied.output.weight is tied.target_embedding.weight
+    assert untied.output.weight is not untied.target_embedding.weight
+    count = [sum(p.numel() for p in model.parameters()) for model in (tied, untied)]
+    assert count[1] - count[0] == TARGET_VOCAB * EMBEDDING
+
+
+def test_dropout_acts_in_training_only(batch):
+    model = make_model(dropout=0.5)
+    evaluated = model(*batch, LENGTHS)
+    torch.testing.assert_close(evaluated, model(*batch, LENGTHS), atol=0, rtol=0)
+    model.train()
+    assert (model(*batch, LENGTHS) - evaluated).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_every_parameter_gets_a_gradient(batch, attention):
+    model = make_model(attention)
+    model(*batch, LENGTHS).logsumexp(-1).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_errors_name_what_is_wrong(batch):
+    model = make_model()
+    source, target = batch
+    with pytest.raises(ValueError, match=r"sentence 1 is empty \(length 0\)"):
+        model(source, target, torch.tensor([7, 0, 5]))
+    with pytest.raises(ValueError, match="sentence 2 has length 8, but the batch is padded to 7"):
+        model(source, target, torch.tensor([7, 2, 8]))
+    with pytest.raises(ValueError, match=r"lengths has shape \(2,\); expected \(3,\)"):
+        model(source, target, torch.tensor([7, 2]))
+    with pytest.raises(ValueError, match=r"source holds the token id 13, .* 0 to 12"):
+        model(source.clamp(min=SOURCE_VOCAB), target, LENGTHS)
+    with pytest.raises(ValueError, match=r"target holds the token id -1, .* 0 to 10"):
+        model(source, target.clamp(max=-1), LENGTHS)
+    with pytest.raises(ValueError, match="source holds 3 sentences and target 2"):
+        model(source, target[:2], LENGTHS)
+    with pytest.raises(ValueError, match=r"source has shape \(7,\)"):
+        model(source[0], target, LENGTHS)
+    with pytest.raises(ValueError, match="hidden_size is 7"):
+        Seq2SeqConfig(SOURCE_VOCAB, TARGET_VOCAB, hidden_size=7)

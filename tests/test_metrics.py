@@ -1,0 +1,130 @@
+"""Metrics, against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from course_lib.metrics import alignment_error_rate, alignment_from_weights, corpus_bleu, perplexity
+
+
+def test_bleu_of_a_perfect_translation_is_100_and_of_a_foreign_one_is_0():
+    references = ["the cat sat on the mat .", "a dog barks at the moon ."]
+    assert corpus_bleu(references, references, tokenized=True).score == pytest.approx(100)
+    assert corpus_bleu(["ein ganz anderer satz"] * 2, references, tokenized=True).score == 0
+
+
+def test_bleu_by_hand():
+    # n-grams found: 6 of 7, 4 of 6, 3 of 5, 2 of 4; both have 7 tokens, so there is no brevity penalty.
+    score = corpus_bleu(
+        ["the cat sat on the red mat"], ["the cat sat on the mat today"], tokenized=True
+    ).score
+    assert score == pytest.approx(100 * (6 / 7 * 4 / 6 * 3 / 5 * 2 / 4) ** 0.25)
+
+
+def test_bleu_punishes_translations_that_are_too_short():
+    # Every n-gram is found; 5 tokens stand against 8.
+    score = corpus_bleu(["the cat sat on the"], ["the cat sat on the mat all day"], tokenized=True).score
+    assert score == pytest.approx(100 * math.exp(1 - 8 / 5))
+
+
+def test_bleu_is_of_the_corpus_not_a_mean_of_sentences():
+    hypotheses = ["a b c d e f", "a b c d x y"]
+    references = ["a b c d e f", "a b c d e f"]
+    # Found in both sentences together: 10 of 12, 8 of 10, 6 of 8, 4 of 6.
+    expected = 100 * (10 / 12 * 8 / 10 * 6 / 8 * 4 / 6) ** 0.25
+    assert corpus_bleu(hypotheses, references, tokenized=True).score == pytest.approx(expected)
+
+
+def test_bleu_signature_says_how_it_was_tokenized_and_cased():
+    plain = corpus_bleu(["A man walks his dog."], ["A man walks his dog."])
+    assert "tok:13a" in plain.signature and "case:mixed" in plain.signature
+    tokenized = corpus_bleu(["a man walks ."], ["a man walks ."], tokenized=True, lowercase=True)
+    assert "tok:none" in tokenized.signature and "case:lc" in tokenized.signature
+    upper = ["A MAN WALKS HIS DOG."]
+    assert corpus_bleu(upper, ["a man walks his dog."], lowercase=True).score == pytest.approx(100)
+    assert corpus_bleu(upper, ["a man walks his dog."]).score < 50
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_bleu_errors():
+    with pytest.raises(ValueError, match="2 hypotheses for 1 references"):
+        corpus_bleu(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="empty"):
+        corpus_bleu([], [])
+    with pytest.raises(TypeError, match=r"hypotheses must be a list of strings.*join"):
+        corpus_bleu([["a", "b"]], ["a b"])
+    with pytest.raises(TypeError, match="references must be a list of strings"):
+        corpus_bleu(["a b"], "a b")
+
+
+def test_alignment_from_weights_links_each_query_to_its_largest_key():
+    weights = torch.tensor(
+        [[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.0, 0.1, 0.9], [0.2, 0.5, 0.3], [0.0, 0.0, 0.0]]
+    )
+    assert alignment_from_weights(weights) == {(0, 1), (1, 0), (2, 2), (3, 1)}
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_alignment_from_weights_errors():
+    with pytest.raises(ValueError, match=r"weights has shape \(1, 5, 3\)"):
+        alignment_from_weights(torch.ones(1, 5, 3))
+    with pytest.raises(ValueError, match=r"weights has shape \(5, 0\)"):
+        alignment_from_weights(torch.ones(5, 0))
+
+
+def test_alignment_error_rate_by_hand():
+    sure = [{(0, 0), (1, 2)}]
+    possible = [{(2, 1)}]
+    # A has 3 links, S has 2; A and S share 1, A and P (which includes S) share 2.
+    predicted = [{(0, 0), (2, 1), (1, 1)}]
+    assert alignment_error_rate(predicted, sure, possible) == pytest.approx(1 - (1 + 2) / (3 + 2))
+    # Without possible links the third one is simply wrong: 1 - 2 * 1 / 5.
+    assert alignment_error_rate(predicted, sure) == pytest.approx(1 - 2 / 5)
+    assert alignment_error_rate(sure, sure) == 0
+    assert alignment_error_rate([{(0, 0), (1, 2), (2, 1)}], sure, possible) == 0
+    assert alignment_error_rate([{(5, 5)}], sure) == 1
+
+
+def test_alignment_error_rate_sums_counts_over_sentences():
+    predicted = [{(0, 0)}, {(0, 1), (1, 1), (2, 1)}]
+    sure = [{(0, 0)}, {(0, 0), (1, 1), (2, 2)}]
+    # 2 of 4 predicted links are right, of 4 gold ones: 1 - 4/8, not the mean of 0 and 2/3.
+    assert alignment_error_rate(predicted, sure) == pytest.approx(0.5)
+
+
+def test_alignment_error_rate_of_swapped_axes_is_not_that_of_right_ones():
+    gold = [frozenset({(0, 1), (1, 2), (2, 0)})]
+    weights = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    assert alignment_error_rate([alignment_from_weights(weights)], gold) == 0
+    assert alignment_error_rate([alignment_from_weights(weights.T)], gold) == 1
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_alignment_error_rate_errors():
+    with pytest.raises(ValueError, match="2 predicted for 1 sure"):
+        alignment_error_rate([set(), set()], [set()])
+    with pytest.raises(ValueError, match="0/0"):
+        alignment_error_rate([set()], [set()])
+    with pytest.raises(ValueError, match="empty"):
+        alignment_error_rate([], [])
+    with pytest.raises(TypeError, match=r"predicted\[0\] must be a set of links"):
+        alignment_error_rate([(0, 0)], [{(0, 0)}])
+    with pytest.raises(TypeError, match="alignment_from_weights"):
+        alignment_error_rate([torch.ones(2, 3)], [{(0, 0)}])
+
+
+def test_perplexity_of_a_uniform_guess_is_the_number_of_choices():
+    assert perplexity(7 * math.log(13), tokens=7) == pytest.approx(13)
+    assert perplexity(0.0, tokens=7) == 1
+    assert perplexity(7 * math.log(13), tokens=14) == pytest.approx(math.sqrt(13))
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_perplexity_errors():
+    with pytest.raises(ValueError, match="tokens is 0"):
+        perplexity(1.0, 0)
+    with pytest.raises(ValueError, match=r"total_loss is -0\.5"):
+        perplexity(-0.5, 3)
+    with pytest.raises(ValueError, match="total_loss is nan"):
+        perplexity(math.nan, 3)
