@@ -1,0 +1,744 @@
+# %% [markdown]
+# # 2 · Bahdanau attention
+#
+# **The question.** A translator reads a sentence, shuts its eyes, and writes the translation from memory.
+# What happens when it may look back?
+#
+# **You will be able to**
+# - show, with numbers, how a single vector between encoder and decoder fails on long sentences;
+# - write one step of Bahdanau's decoder, and check every number of a small one by hand;
+# - train a translator in about half a minute and read from its weights which word came from which;
+# - grade those weights against the true alignment, and say what they do and do not explain.
+#
+# **You should know** PyTorch's tensors and modules, and roughly what a GRU does: it reads one vector after
+# the other and keeps a state.
+#
+# **Time.** The chapter runs in less than 90 seconds on a laptop's CPU, without a network.
+
+# %%
+import inspect
+from collections import Counter
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.testing import assert_close
+
+from course_lib.attention import AdditiveAttention, record_attention
+from course_lib.data.translation import load_translation
+from course_lib.data.vocabulary import Vocabulary
+from course_lib.decoding import greedy_decode
+from course_lib.metrics import alignment_error_rate, alignment_from_weights, corpus_bleu
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.training import PairBatches, fit, translation_loss
+
+torch.set_printoptions(precision=3, sci_mode=False)
+torch.set_num_threads(1)  # these tensors are small: more threads would mostly wait for one another
+
+# %% [markdown]
+# ## 2.1 Everything through one vector
+#
+# The sentences come from a small grammar of English and French that ships with the course. It is small
+# enough to learn in a minute, and it has what makes translation hard: words that change places, words that
+# stand for two or for none, and whole phrases that turn inside out.
+
+# %%
+data = load_translation("grammar")
+for pair in data.test[:4]:
+    print(pair.source_text, "\n   ", pair.target_text)
+print(f"\n{len(data.train):,} pairs to learn from, {len(data.test):,} to be tested on")
+
+# %% [markdown]
+# The test is not a random sample. Its sentences hold *combinations* that training never showed, such as a
+# particular adjective with a particular noun, though each word by itself is known. A model that learns
+# whole phrases by heart fails here.
+#
+# Because the grammar builds both sentences together, it also knows which word is whose translation. We set
+# this **gold alignment** aside; nothing is trained on it.
+
+# %%
+source_vocab = Vocabulary.from_sentences(pair.source for pair in data.train)
+target_vocab = Vocabulary.from_sentences(pair.target for pair in data.train)
+print(len(source_vocab), "English words,", len(target_vocab), "French ones, special tokens among them")
+
+
+def encode_pairs(pairs):
+    sources = [source_vocab.encode(pair.source) for pair in pairs]
+    targets = [target_vocab.encode(pair.target, bos=True, eos=True) for pair in pairs]
+    return sources, targets
+
+
+def pad(sentences):
+    """Return token ids (sentence, position), filled up with <pad>, and the lengths."""
+    rows = [torch.tensor(sentence) for sentence in sentences]
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
+
+
+print(encode_pairs(data.test[:1]))
+
+# %% [markdown]
+# The first neural translators ([Sutskever et al. 2014](https://arxiv.org/abs/1409.3215)) worked like this.
+# An **encoder** GRU reads the source $x_1 \dots x_m$. Its last state, one vector, becomes the first state
+# $s_0$ of a **decoder** GRU, which writes the target $y_1 \dots y_n$ word by word:
+#
+# $$ s_i = \mathrm{GRU}(s_{i-1},\; y_{i-1}), \qquad
+#    p(y_i \mid y_1 \dots y_{i-1}, x) = \mathrm{softmax}(\text{readout}(s_i, y_{i-1})) $$
+#
+# Whatever the decoder knows of the source has passed through $s_0$. Its width stays the same whether the
+# sentence has 3 words or 25. **Predict:** how will the quality of the translation depend on the length of
+# the sentence?
+
+
+# %%
+def train_translator(attention=True, bidirectional=True):
+    torch.manual_seed(2)
+    model = Seq2Seq(
+        Seq2SeqConfig(
+            source_vocab_size=len(source_vocab),
+            target_vocab_size=len(target_vocab),
+            embedding_size=64,
+            hidden_size=128,
+            attention_size=64,
+            attention=attention,
+            bidirectional=bidirectional,
+        )
+    )
+    batches = PairBatches(*encode_pairs(data.train), batch_size=32, seed=2)
+    history = fit(model, batches, translation_loss, steps=1250, learning_rate=5e-3, decay="cosine")
+    return model, history
+
+
+def translate(model, sources):
+    """Translate lists of words, the likeliest word first, into lists of words."""
+    ids, lengths = pad([source_vocab.encode(words) for words in sources])
+    outputs = greedy_decode(model, ids, lengths, target_vocab.bos_id, target_vocab.eos_id, max_length=40)
+    return [target_vocab.decode(output) for output in outputs]
+
+
+one_vector, one_vector_history = train_translator(attention=False)
+
+# %% [markdown]
+# One setting for all models of this chapter: the same steps, the same batches, the same learning rate.
+#
+# We compare two things: **BLEU**, which counts the runs of one to four words that a translation shares with
+# the right one (0 to 100, over the whole test set, by the sacrebleu library), and the share of sentences
+# that are right to the last word.
+
+# %%
+BINS = [(3, 6), (7, 10), (11, 14), (15, 18), (19, 25)]
+
+
+def score_by_length(model):
+    """BLEU and share of exact translations, over all test pairs and for each range of source lengths."""
+    hypotheses = translate(model, [pair.source for pair in data.test])
+    scores = {}
+    for low, high in [(3, 25), *BINS]:
+        chosen = [row for row, pair in enumerate(data.test) if low <= len(pair.source) <= high]
+        references = [" ".join(data.test[row].target) for row in chosen]
+        outputs = [" ".join(hypotheses[row]) for row in chosen]
+        exact = sum(a == b for a, b in zip(outputs, references, strict=True)) / len(chosen)
+        scores[low, high] = corpus_bleu(outputs, references, tokenized=True).score, exact
+    return scores
+
+
+one_vector_scores = score_by_length(one_vector)
+for (low, high), (bleu, exact) in one_vector_scores.items():
+    print(f"{low:2} to {high} words: BLEU {bleu:5.1f}, exactly right {exact:4.0%}")
+
+# %%
+for pair in data.test[:4]:
+    print(pair.source_text, "\n   right:", " ".join(pair.target))
+    print("   model:", " ".join(translate(one_vector, [pair.source])[0]))
+
+# %% [markdown]
+# *What to look at: the model's sentences are fluent. They begin well, and then they are about something
+# else.*
+#
+# The grammar of French has been learnt. What is lost is what this sentence was about, and the more there
+# was to remember, the more is lost.
+#
+# ## 2.2 Build: look back
+#
+# [Bahdanau, Cho and Bengio (2015)](https://arxiv.org/abs/1409.0473) let the decoder look at **all** states
+# of the encoder, $h_1 \dots h_m$, one for each source word, before it writes the next word. To look at all
+# is not to look at all equally. So, with the decoder's last state $s_{i-1}$ as the question:
+#
+# 1. **score** each $h_j$, by a small network with one hidden layer: $\; e_{ij} = v^\top \tanh(W s_{i-1} + U
+#    h_j)$
+# 2. turn scores into **weights** that sum to one: $\; \alpha_{ij} = \dfrac{\exp(e_{ij})}{\sum_{k=1}^{m}
+#    \exp(e_{ik})}$
+# 3. take the **context**, the weighted sum: $\; c_i = \sum_{j=1}^{m} \alpha_{ij}\, h_j$
+#
+# In the words of today: $s_{i-1}$ is the **query**, each $h_j$ is a **key** (what it is scored by) and a
+# **value** (what it contributes) at once. The three steps, with the same letters:
+
+
+# %%
+def my_attention(query, keys, W, U, v):
+    """One query (query_size), all keys (key, key_size): return context (key_size) and weights (key)."""
+    e = torch.tanh(query @ W.T + keys @ U.T) @ v  # (key, hidden) @ (hidden) -> (key)
+    weights = e.exp() / e.exp().sum()  # (key)
+    return weights @ keys, weights  # (key) @ (key, key_size) -> (key_size)
+
+
+# %% [markdown]
+# Small enough to check by hand: a query of width 1, three keys of width 2, a hidden layer of width 2.
+
+# %%
+query = torch.tensor([1.0])
+keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+W = torch.tensor([[0.0], [1.0]])  # (hidden, query_size)
+U = torch.tensor([[1.0, 0.0], [0.0, -1.0]])  # (hidden, key_size)
+v = torch.tensor([1.0, 1.0])  # (hidden)
+
+context, weights = my_attention(query, keys, W, U, v)
+print("inside tanh\n", query @ W.T + keys @ U.T)
+print("scores ", torch.tanh(query @ W.T + keys @ U.T) @ v)
+print("weights", weights, "sum", weights.sum())
+print("context", context)
+
+# %% [markdown]
+# Take the first key. Inside tanh stand $(0 + 1,\; 1 - 0) = (1, 1)$. With $\tanh(1) = 0.762$ its score is
+# $0.762 + 0.762$. The second key: $(0 + 0,\; 1 - 1) = (0, 0)$, score 0. Do the third yourself, then the
+# three weights.
+#
+# ### Prove it
+#
+# The library's `AdditiveAttention` does the same for a batch of queries. Give it our weights: outputs
+# **and** gradients must agree. The negative control changes one weight and must be noticed.
+
+# %% tags=["claim-C04"]
+torch.manual_seed(0)
+layer = AdditiveAttention(query_size=5, key_size=7, hidden_size=11).double()
+W, U, v = (projection.weight for projection in layer.children())
+v = v[0]
+query = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)  # (batch, query, query_size)
+keys = torch.randn(2, 13, 7, dtype=torch.float64, requires_grad=True)  # (batch, key, key_size)
+
+
+def my_batched_attention(query, keys, W, U, v):
+    contexts = [
+        torch.stack([my_attention(query[b, i], keys[b], W, U, v)[0] for i in range(query.shape[1])])
+        for b in range(query.shape[0])
+    ]
+    return torch.stack(contexts)  # (batch, query, key_size)
+
+
+def with_gradients(output):
+    return output, *torch.autograd.grad(output.square().sum(), (query, keys, *layer.parameters()))
+
+
+mine = with_gradients(my_batched_attention(query, keys, W, U, v))
+theirs = with_gradients(layer(query, keys, keys)[0])
+for a, b in zip(mine, theirs, strict=True):
+    assert_close(a, b)
+
+output, weights = layer(query, keys, keys)
+by_hand = torch.stack(
+    [torch.stack([sum(weights[b, i, j] * keys[b, j] for j in range(13)) for i in range(3)]) for b in range(2)]
+)
+assert_close(output, by_hand)  # the context is the weighted sum of the values
+
+other = my_batched_attention(query, keys, W, U + 0.01, v)
+assert not torch.allclose(other, theirs[0])  # a slightly different network would have been noticed
+print("context, weights and five gradients agree with course_lib.AdditiveAttention")
+
+# %% [markdown]
+# ### The decoder's step
+#
+# The context joins the last word as input of the GRU, and joins the state when the next word is chosen:
+#
+# $$ s_i = \mathrm{GRU}(s_{i-1},\; [y_{i-1}; c_i]), \qquad
+#    \text{logits}_i = E \tanh(R\,[s_i; y_{i-1}; c_i]) $$
+#
+# Here is the step in the library, the very code that we train below. Find the three parts: look, read,
+# remember.
+
+# %%
+print(inspect.getsource(Seq2Seq.decoder_step))
+
+# %% [markdown]
+# Two things to notice. The keys' part of the score, $U h_j$, does not depend on the step. It is computed
+# once a sentence (`projected_states`), not once a word. And there is a **mask**: sentences of a batch are
+# filled up to one length, and nobody may look at the filling. Does the mask do its work? A sentence must
+# get the same logits alone and in company:
+
+# %%
+torch.manual_seed(0)
+small = Seq2Seq(Seq2SeqConfig(len(source_vocab), len(target_vocab), 16, 32, 16)).double().eval()
+short, long = sorted(data.test[:2], key=lambda pair: len(pair.source))
+sources, targets = encode_pairs([short, long])
+source, lengths = pad(sources)
+target, _ = pad(targets)
+
+together = small(source, target, lengths)[0, : len(targets[0])]
+alone = small(source[:1, : lengths[0]], target[:1, : len(targets[0])], lengths[:1])[0]
+assert_close(together, alone)
+
+too_long = torch.full_like(lengths, source.shape[1])  # claim that the filling belongs to the sentence
+unmasked = small(source, target, too_long)[0, : len(targets[0])]
+assert (unmasked - alone).abs().max() > 1e-3
+print(f"with the mask: largest difference {(together - alone).abs().max():.0e}")
+print(f"without:       largest difference {(unmasked - alone).abs().max():.0e}")
+
+# %% [markdown]
+# ### Why the encoder reads both ways
+#
+# A GRU that reads from left to right knows, at a word, only what came before it. For "hurt" in "my feet
+# hurt" that will do. For "my" it will not: whether it is *mon*, *ma* or *mes* is decided by a word that
+# comes later. A **bidirectional** encoder runs two GRUs, one from each end, and joins their states.
+#
+# Test it: change the **last** word of a sentence. Does the state of the **first** word notice?
+
+# %%
+sentence, other = source[1:], source[1:].clone()
+other[0, lengths[1] - 2] = source_vocab.encode(["cat"])[0]  # the last word, before the full stop
+for bidirectional in (False, True):
+    torch.manual_seed(0)
+    model = Seq2Seq(
+        Seq2SeqConfig(len(source_vocab), len(target_vocab), 16, 32, 16, bidirectional=bidirectional)
+    ).double()
+    before = model.encode(sentence, lengths[1:]).states[0, 0]
+    after = model.encode(other, lengths[1:]).states[0, 0]
+    moved = (after - before).abs().max().item()
+    print(f"bidirectional={bidirectional!s:5}  first state moved by {moved:.0e}")
+    assert (moved > 0) == bidirectional
+
+# %% [markdown]
+# ## 2.3 Train it
+#
+# Same data, same steps, same learning rate as before. The only change: `attention=True`. **Predict** the
+# BLEU on the longest sentences, where the model without attention had the number in the last row of its
+# table.
+
+# %%
+attentive, attentive_history = train_translator(attention=True)
+attentive_scores = score_by_length(attentive)
+
+# %% tags=["claim-C01"]
+print("source words    one vector          attention")
+print("                BLEU  exact         BLEU  exact")
+for low, high in attentive_scores:
+    (bleu_1, exact_1), (bleu_2, exact_2) = one_vector_scores[low, high], attentive_scores[low, high]
+    print(f"{low:2} to {high:2}{bleu_1:13.1f}{exact_1:7.0%}{bleu_2:13.1f}{exact_2:7.0%}")
+
+overall = attentive_scores[3, 25][0]
+shortest, longest = BINS[0], BINS[-1]
+kept_one_vector = one_vector_scores[longest][0] / one_vector_scores[shortest][0]
+kept_attentive = attentive_scores[longest][0] / attentive_scores[shortest][0]
+print("\nBLEU of the longest as a share of the BLEU of the shortest:")
+print(f"one vector {kept_one_vector:.0%}, attention {kept_attentive:.0%}")
+assert overall >= 90
+assert kept_one_vector < 0.7 and kept_attentive > 0.85
+assert one_vector_scores[longest][0] < 0.5 * attentive_scores[longest][0]
+
+
+# %%
+def plot_by_length(ax, column, label):
+    names = [f"{low}–{high}" for low, high in BINS]
+    ax.plot(names, [attentive_scores[b][column] for b in BINS], "o-", label="attention")
+    ax.plot(names, [one_vector_scores[b][column] for b in BINS], "s--", label="one vector")
+    ax.set(xlabel="words in the source", ylabel=label, ylim=(0, None))
+    return ax
+
+
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
+plot_by_length(axes[0], 0, "BLEU").legend()
+plot_by_length(axes[1], 1, "share exactly right")
+None
+
+# %% [markdown]
+# *What to look at: both curves of the attention model are nearly flat. The others start lower and fall.*
+#
+# Be fair to the model without attention: it is not at the end of its powers. With more steps and a wider
+# state it gets better. But what it must learn is harder, since it must fit any sentence into one vector. On
+# real sentences, with equal time for both, the course's benchmark `tests/benchmarks/translation.py`
+# compares the two.
+#
+# ## 2.4 See where it looks
+#
+# `record_attention` collects the weights while the model runs. We feed the right translation, so that row
+# $i$ shows where the decoder looks when it is about to write the $i$-th word.
+
+
+# %%
+def attention_weights(model, pairs):
+    """For each pair the weights (target word, source word), with teacher forcing."""
+    sources, targets = encode_pairs(pairs)
+    source, lengths = pad(sources)
+    target, _ = pad(targets)
+    with torch.no_grad(), record_attention(model) as maps:
+        model(source, target[:, :-1], lengths)
+    weights = torch.cat(maps["attention"], dim=2)[:, 0]  # one map a step -> (pair, target, source)
+    return [w[: len(pair.target), : len(pair.source)] for w, pair in zip(weights, pairs, strict=True)]
+
+
+def plot_alignment(ax, weights, pair):
+    """Weights as shades, gold links as orange frames."""
+    ax.imshow(weights, vmin=0, vmax=1, cmap="Greys")
+    for target_index, source_index in pair.alignment:
+        frame = (source_index - 0.5, target_index - 0.5)
+        ax.add_patch(plt.Rectangle(frame, 1, 1, fill=False, edgecolor="tab:orange", linewidth=2))
+    ax.set_xticks(range(len(pair.source)), pair.source, rotation=60, ha="right")
+    ax.set_yticks(range(len(pair.target)), pair.target)
+    return ax
+
+
+feet = min(
+    (pair for pair in data.test if pair.source[:3] == ("my", "feet", "hurt")), key=lambda p: len(p.source)
+)
+miss = next(pair for pair in data.test if "misses" in pair.source and 6 <= len(pair.source) <= 9)
+print(feet.source_text, "->", " ".join(translate(attentive, [feet.source])[0]))
+print(miss.source_text, "->", " ".join(translate(attentive, [miss.source])[0]))
+
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+for ax, pair in zip(axes, (feet, miss), strict=True):
+    plot_alignment(ax, attention_weights(attentive, [pair])[0], pair)
+
+# %% [markdown]
+# *What to look at: a row is a French word, a column an English one. The darker the cell, the more the
+# decoder looked there. Orange frames are the gold links.*
+#
+# "My feet hurt" is *j'ai mal aux pieds*, "I have ache at the feet". No training sentence says it; others
+# with other persons and other parts of the body do. Follow *pieds* to its column, and *mal* to its own. In
+# the second map the sentence turns round: who is missed becomes the subject in French.
+#
+# ## 2.5 Grade it
+#
+# A pretty map is not a proof. We have the truth, so let us count. Link each target word to the source word
+# with the largest weight and compare these links $A$ with the gold links $S$ by the **alignment error
+# rate** ([Och and Ney 2003](https://aclanthology.org/J03-1002/)):
+#
+# $$ \mathrm{AER} = 1 - \frac{|A \cap S| + |A \cap S|}{|A| + |S|} $$
+#
+# 0 is perfect, 1 means that no link is right. To know what a number is worth, grade three others the same
+# way: a model before training, a guess along the diagonal ("the $i$-th word comes from the $i$-th word"),
+# and the same trained weights with their rows shifted by one. **Predict** their order.
+
+# %% tags=["claim-C06"]
+gold = [pair.alignment for pair in data.test]
+
+
+def error_rate(list_of_weights):
+    return alignment_error_rate([alignment_from_weights(weights) for weights in list_of_weights], gold)
+
+
+torch.manual_seed(0)
+untrained = Seq2Seq(attentive.config).eval()
+trained_weights = attention_weights(attentive, data.test)
+diagonal = [
+    frozenset(
+        (i, min(len(pair.source) - 1, round(i * len(pair.source) / len(pair.target))))
+        for i in range(len(pair.target))
+    )
+    for pair in data.test
+]
+attentive_error = error_rate(trained_weights)
+errors = {
+    "trained": attentive_error,
+    "diagonal guess": alignment_error_rate(diagonal, gold),
+    "trained, rows shifted by one": error_rate([weights.roll(1, dims=0) for weights in trained_weights]),
+    "untrained": error_rate(attention_weights(untrained, data.test)),
+}
+for name, value in errors.items():
+    print(f"{name:30} alignment error rate {value:.3f}")
+assert errors["trained"] <= 0.15
+assert all(errors[name] > 0.4 for name in errors if name != "trained")
+
+# %% [markdown]
+# Nobody told the model which word translates which. It was told the right translation only, and the
+# alignment came out because looking at the right word is the easiest way to be right.
+#
+# What are its errors? Look at the links that it misses most often:
+
+# %%
+missed, seen = Counter(), Counter()
+for weights, pair in zip(trained_weights, data.test, strict=True):
+    for target_index, source_index in pair.alignment:
+        link = pair.source[source_index], pair.target[target_index]
+        seen[link] += 1
+        missed[link] += weights[target_index].argmax().item() != source_index
+for link, count in missed.most_common(8):
+    print(f"{link[0]:>12} – {link[1]:12} missed {count:3} of {seen[link]}")
+
+# %% [markdown]
+# Most are little words. A weight can sit on the neighbour, whose state knows this word too: the encoder has
+# mixed them. That is a first warning that weights over *states* are not weights over *words*.
+#
+# ### Does reading both ways help?
+#
+# Train once more with an encoder that reads from left to right only. Its states are as wide as the others.
+
+# %% tags=["claim-C05"]
+one_way, _ = train_translator(attention=True, bidirectional=False)
+one_way_bleu = score_by_length(one_way)[3, 25][0]
+one_way_error = error_rate(attention_weights(one_way, data.test))
+print(f"both ways: BLEU {overall:.1f}, alignment error rate {attentive_error:.3f}")
+print(f"one way:   BLEU {one_way_bleu:.1f}, alignment error rate {one_way_error:.3f}")
+assert one_way_bleu < overall and one_way_error > attentive_error
+
+# %% [markdown]
+# It helps the translation somewhat and the alignment a lot. Why the second more? The one-way model must
+# often look at a *later* word, whose state has seen enough to decide. It translates well from there. It
+# only looks "wrong".
+#
+# ## 2.6 Do the weights explain the translation?
+#
+# One often reads "the model attended to this word, *so* this word made it say that". [Jain and Wallace
+# (2019)](https://arxiv.org/abs/1902.10186) say that attention is not explanation; [Wiegreffe and Pinter
+# (2019)](https://arxiv.org/abs/1908.04626) answer that it depends on what you ask. Ask two things.
+#
+# **Occlusion.** Replace one source word by `<unk>`. How much less likely does the right next word become?
+# The word whose loss hurts most is the one that mattered. Is it the one with the most weight?
+
+
+# %%
+def log_probabilities(model, pair):
+    """Log-probability of each right target word: for the whole source, and without each source word."""
+    (source,), (target,) = encode_pairs([pair])
+    sources = torch.tensor([source] * (len(pair.source) + 1))
+    for j in range(len(pair.source)):
+        sources[j + 1, j] = source_vocab.unk_id  # row 0 stays whole
+    targets = torch.tensor([target] * len(sources))
+    with torch.no_grad():
+        logits = model(sources, targets[:, :-1], torch.tensor([len(source)] * len(sources)))
+    found = logits.log_softmax(dim=-1).gather(2, targets[:, 1:, None])[
+        :, :-1, 0
+    ]  # (source word, target word)
+    return found[0], found[1:]
+
+
+sample = data.test[:150]
+by_occlusion, agree, words = [], 0, 0
+for pair, weights in zip(sample, trained_weights, strict=False):
+    whole, occluded = log_probabilities(attentive, pair)
+    loss = (whole - occluded).T  # (target word, source word): how much is lost without this source word
+    by_occlusion.append(
+        loss - loss.min() + 1e-6
+    )  # shifted to be positive; its largest entry stays the largest
+    agree += (loss.argmax(dim=1) == weights.argmax(dim=1)).sum().item()
+    words += len(pair.target)
+
+sample_gold = gold[: len(sample)]
+occlusion_error = alignment_error_rate([alignment_from_weights(w) for w in by_occlusion], sample_gold)
+weight_error = alignment_error_rate(
+    [alignment_from_weights(w) for w in trained_weights[: len(sample)]], sample_gold
+)
+print(
+    f"most weight and greatest loss fall on the same word for {agree / words:.0%} of {words:,} target words"
+)
+print(f"alignment error rate by weight {weight_error:.3f}, by occlusion {occlusion_error:.3f}")
+
+# %% [markdown]
+# **Permutation.** Keep the weights, but deal them to the wrong words: shuffle each row. If the prediction
+# hardly moves, the map has nothing to do with it. We measure the **total variation** between the two
+# predictions, half the sum of absolute differences: 0 for equal, 1 for nothing in common.
+
+
+# %% tags=["claim-C07"]
+class ShuffledAttention(AdditiveAttention):
+    """The same weights, dealt to keys at random (among those that may be attended to)."""
+
+    def forward(self, query, key, value, mask=None, projected_key=None):
+        _, weights = super().forward(query, key, value, mask, projected_key)
+        real = mask[:, 0].expand_as(weights)
+        order = torch.rand(weights.shape).masked_fill(~real, 2.0).argsort(dim=-1)  # real keys in random order
+        shuffled = weights.gather(-1, order)
+        return shuffled @ value, shuffled
+
+
+shuffled = Seq2Seq(attentive.config)
+shuffled.attention = ShuffledAttention(128, 128, 64)
+shuffled.load_state_dict(attentive.state_dict())
+shuffled.eval()
+
+torch.manual_seed(0)
+sources, targets = encode_pairs(sample)
+(source, lengths), (target, _) = pad(sources), pad(targets)
+with torch.no_grad():
+    usual = attentive(source, target[:, :-1], lengths).softmax(dim=-1)
+    other = shuffled(source, target[:, :-1], lengths).softmax(dim=-1)
+real_words = target[:, 1:] != target_vocab.pad_id
+distance = (usual - other).abs().sum(dim=-1)[real_words] / 2
+print(f"total variation after shuffling: mean {distance.mean():.2f}")
+print(f"words whose prediction hardly moves (below 0.1): {(distance < 0.1).float().mean():.0%}")
+assert distance.mean() > 0.3, "where a translator looks matters for what it says"
+assert (distance < 0.1).float().mean() > 0.1, "and yet for many words it does not"
+assert agree / words < 0.95, "weights and occlusion do not tell quite the same story"
+
+# %% [markdown]
+# So both sides have a point. Taken as a whole the weights matter: deal them wrongly and the translation
+# falls apart. Word by word they are no explanation: some words come out the same wherever the model looks,
+# because French grammar leaves no choice, and for others the word that matters is not the one with the most
+# weight. Which words?
+
+# %%
+by_word = {}
+words = [
+    target_vocab.decode([token])[0] if token > 3 else None for token in target[:, 1:][real_words].tolist()
+]
+for word, moved in zip(words, distance.tolist(), strict=True):
+    by_word.setdefault(word, []).append(moved)
+means = sorted((sum(m) / len(m), word) for word, m in by_word.items() if word and len(m) >= 15)
+print("moved least:", ", ".join(f"{word} {mean:.2f}" for mean, word in means[:6]))
+print("moved most: ", ", ".join(f"{word} {mean:.2f}" for mean, word in means[-6:]))
+
+# %% [markdown]
+# ## 2.7 Break it
+#
+# **1. Look evenly.** Replace the trained weights by equal ones: the context becomes the mean of all states.
+# Nothing is retrained. **Predict:** worse than the model with one vector, or better?
+
+
+# %%
+class EvenAttention(AdditiveAttention):
+    def forward(self, query, key, value, mask=None, projected_key=None):
+        weights = mask[:, 0].float() / mask[:, 0].sum(dim=-1, keepdim=True)  # (batch, 1, key)
+        return weights @ value, weights
+
+
+even = Seq2Seq(attentive.config)
+even.attention = EvenAttention(128, 128, 64)
+even.load_state_dict(attentive.state_dict())
+even.eval()
+even_bleu = score_by_length(even)[3, 25][0]
+print(f"attention {overall:.1f}, the same model looking evenly {even_bleu:.1f}")
+print(f"one vector, trained that way, {one_vector_scores[3, 25][0]:.1f}")
+assert even_bleu < 0.5 * overall
+
+# %% [markdown]
+# The decoder was trained to be told about *one* word at a time. A mean of all of them tells it about none.
+#
+# **2. Let it look at the filling.** Forget the mask: behind each sentence put eight `<pad>`s and claim that
+# they are words. The words themselves stay as they are. **Predict:** how many of 300 translations change?
+
+# %%
+sources = [source_vocab.encode(pair.source) for pair in data.test[:300]]
+wanted = [" ".join(pair.target) for pair in data.test[:300]]
+for filling in (0, 1, 8):
+    ids, lengths = pad([source + [source_vocab.pad_id] * filling for source in sources])
+    outputs = greedy_decode(attentive, ids, lengths, target_vocab.bos_id, target_vocab.eos_id, max_length=40)
+    words = [" ".join(target_vocab.decode(output)) for output in outputs]
+    if filling == 0:
+        untouched = words
+    changed = sum(a != b for a, b in zip(words, untouched, strict=True))
+    bleu = corpus_bleu(words, wanted, tokenized=True).score
+    print(f"{filling} pads read as words: {changed:3} of 300 translations change, BLEU {bleu:.1f}")
+
+# %% [markdown]
+# Nothing is raised, and many translations are as good as before. That is what makes this bug live long: a
+# forgotten mask shows as a slightly worse score, and as translations that depend on who shares the batch.
+# Only a test like the one in section 2.2, alone against in company, finds it for sure.
+#
+# ## 2.8 Exercises
+#
+# Write into the cells in place of `...`. Hints and solutions are folded.
+#
+# **2.1 One line.** Given weights (query, key) and values (key, width), return the contexts (query, width).
+
+
+# %% tags=["exercise"]
+def contexts(weights, values): ...
+
+
+# %% [markdown]
+# <details><summary>Hint</summary>A weighted sum over the keys, for each query: which axis is
+# summed?</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def contexts(weights, values):
+#     return weights @ values
+# ```
+#
+# The product of matrices sums over the inner axis, and that is the keys.
+# </details>
+#
+# **2.2 The additive score, without a loop.** For queries (query, query_size) and keys (key, key_size)
+# return the scores (query, key). Compare with `course_lib.attention.additive_score`.
+
+
+# %% tags=["exercise"]
+def additive_scores(queries, keys, W, U, v): ...
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Project both first. Every query meets every key: give each its own
+# axis.</details>
+# <details><summary>Hint 2</summary>Shapes (query, 1, hidden) and (1, key, hidden) add up to (query, key,
+# hidden).</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def additive_scores(queries, keys, W, U, v):
+#     hidden = torch.tanh((queries @ W.T)[:, None, :] + (keys @ U.T)[None, :, :])
+#     return hidden @ v
+# ```
+# </details>
+#
+# **2.3 A softmax that survives.** `my_attention` computes `e.exp() / e.exp().sum()`. Find scores for which
+# that gives NaN, and mend it without `softmax`.
+
+
+# %% tags=["exercise"]
+def safe_weights(e): ...
+
+
+# %% [markdown]
+# <details><summary>Hint</summary>What is <code>torch.tensor(1000.0).exp()</code>? Adding one number to all
+# scores changes no weight.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def safe_weights(e):
+#     shifted = (e - e.max()).exp()
+#     return shifted / shifted.sum()
+# ```
+#
+# The largest exponent is now 0, so nothing overflows. With additive attention scores cannot grow beyond
+# $\sum_c |v_c|$, since tanh stays between -1 and 1. Dot products have no such bound.
+# </details>
+#
+# **2.4 Find the bug.** The alignment error rate of this function is terrible, though the model is good.
+# Why?
+
+
+# %% tags=["exercise"]
+def suspicious_links(weights):
+    """weights: (target, source)."""
+    return frozenset((query, key) for key, query in enumerate(weights.argmax(dim=0).tolist()))
+
+
+# %% [markdown]
+# <details><summary>Hint</summary>How many links does it give for 5 target words and 7 source
+# words?</details>
+# <details><summary>Solution</summary>
+#
+# It takes the largest entry of each **column**: for each source word, the target word that looks at it
+# most. Columns do not sum to one and are not distributions. A source word that nobody needs gets a link all
+# the same.
+# </details>
+#
+# **2.5 Open end.** Reach BLEU 95 on the held-out split with at most half the weights of `attentive`
+# (`sum(p.numel() for p in attentive.parameters())`), in the same number of steps. What can be made narrower
+# first, and why?
+#
+# ## 2.9 What we showed
+#
+# - Through one vector quality falls with length; with attention the fall all but goes (C01).
+# - Bahdanau's score is a tanh network with one hidden layer over decoder state and encoder state, and the
+#   context is the weighted sum of the states (C04). We built it, and it equals the library's, values and
+#   gradients.
+# - A bidirectional encoder gives each position both sides of the sentence, and helps (C05).
+# - Trained attention falls on the words that translate one another, though nobody asked for it (C06).
+# - Whether weights explain a prediction depends on the question: shuffling them ruins the translation, and
+#   yet word by word they differ from what occlusion finds (C07).
+#
+# **What the papers say.** [Bahdanau et al.](https://arxiv.org/abs/1409.0473) (section 3.1 and appendix A)
+# read out with a maxout layer where we use tanh, and compute the decoder's first state from the backward
+# GRU alone. [Cho et al. 2014](https://arxiv.org/abs/1409.1259) had measured the fall with length before.
+# [Luong et al. 2015](https://arxiv.org/abs/1508.04025) query with the *new* state $s_i$ and compare other
+# scores.
+#
+# **What comes next.** The additive score needs a hidden layer for each pair of query and key. Chapter 3
+# replaces it by a dot product, which is one large matrix product for all pairs at once.
