@@ -10,7 +10,7 @@ const STYLE = `
 .title { font-weight: 600; font-size: 15px; margin: 0 auto 0 0; }
 .controls { margin: 6px 0 0; }
 .controls:empty { display: none; }
-.stage { display: flex; flex-wrap: wrap; gap: 14px 26px; margin: 10px 0 6px; overflow-x: auto; padding: 3px; }
+.stage { display: flex; flex-wrap: wrap; gap: 14px 26px; margin: 10px 0 6px; overflow-x: auto; padding: 6px; margin-inline: -3px; }
 .panel { min-width: 0; }
 .panel > p { margin: 0 0 4px; color: var(--muted); font-size: 13px; }
 canvas { display: block; touch-action: pan-x pan-y; border-radius: 4px; }
