@@ -6,6 +6,7 @@ from course_lib.widgets.attention_map import attention_map
 from course_lib.widgets.compare import compare
 from course_lib.widgets.generation_view import generation_view
 from course_lib.widgets.head_view import head_view, model_view
+from course_lib.widgets.live import live
 from course_lib.widgets.patch_view import patch_view
 from course_lib.widgets.positions_view import positions_view
 from course_lib.widgets.predict_then_reveal import predict_then_reveal
@@ -17,6 +18,7 @@ __all__ = [
     "compare",
     "generation_view",
     "head_view",
+    "live",
     "model_view",
     "patch_view",
     "positions_view",

@@ -6,7 +6,7 @@ import { measure } from "./pen.js";
 import { h, tabbed, View } from "./view.js";
 
 // More lines than this cannot be told apart, and slow the page down: the strongest are drawn.
-const MOST_LINES = 6000;
+const MOST_LINES = 2500;
 
 /**
  * @typedef {object} HeadData
@@ -19,19 +19,25 @@ const MOST_LINES = 6000;
  */
 
 /**
- * The lines to draw, strongest last: at most `most`, none below `least`.
+ * The lines to draw, strongest last: about `most`, none below `least`.
  * @param {{values: Float32Array, head: number}[]} maps @param {number} keys
  * @returns {{head: number, query: number, key: number, weight: number}[]}
  */
 export function strongestLines(maps, keys, least = 0.01, most = MOST_LINES) {
+  // How many weights stand in each hundredth tells where to cut, without sorting them all.
+  const counts = new Array(101).fill(0);
+  for (const { values } of maps) for (const weight of values) if (weight >= least) counts[Math.min(100, Math.floor(weight * 100))]++;
+  let step = 100;
+  for (let total = counts[100]; step > 0 && total + counts[step - 1] <= most; total += counts[step]) step--;
+  const cut = Math.max(least, step / 100);
   const lines = [];
   for (const { values, head } of maps) {
-    values.forEach((weight, i) => {
-      if (weight >= least) lines.push({ head, query: Math.floor(i / keys), key: i % keys, weight });
-    });
+    for (let i = 0; i < values.length; i++) {
+      const weight = values[i];
+      if (weight >= cut) lines.push({ head, query: Math.floor(i / keys), key: i % keys, weight });
+    }
   }
-  lines.sort((a, b) => a.weight - b.weight);
-  return lines.slice(-most);
+  return lines.sort((a, b) => a.weight - b.weight).slice(-most);
 }
 
 /** @param {HTMLElement} element @param {HeadData} data */
@@ -139,7 +145,7 @@ export async function mount(element, data) {
     const said = found.map((line) =>
       `${quoted(cursor.side === 0 ? keys[line.key] : queries[line.query])}: ${short(line.weight)}${many ? ` (head ${line.head})` : ""}`);
     const verb = cursor.side === 0 ? `query ${token} attends to` : `key ${token} is attended to by`;
-    view.say(said.length ? `${verb} ${said.join(", ")}` : `${verb} nothing above 0.01`);
+    view.say(said.length ? `${verb} ${said.join(", ")}` : `${verb} nothing that has a line`);
   }
 
   function move(side, place, only = true) {
@@ -188,7 +194,7 @@ export async function mount(element, data) {
     redraw();
   };
   await read();
-  view.say("Point at a token to see its lines alone. Weights below 0.01 have no line.");
+  view.say(`Point at a token to see its lines alone. Weights below ${short(lines[0]?.weight > 0.02 ? lines[0].weight : 0.01)} have no line.`);
   view.numbers = () => tabbed([["head", "query", "key", "weight"],
     ...[...lines].reverse().map((l) => [l.head, visible(queries[l.query]), visible(keys[l.key]), plain(l.weight)])]);
   return view;

@@ -48,9 +48,11 @@ function bitmap(values, rows, columns, colour) {
   canvas.height = rows;
   const context = canvas.getContext("2d");
   const image = context.createImageData(columns, rows);
+  const { data } = image;
   for (let i = 0; i < values.length; i++) {
-    const [r, g, b] = colour(values[i]);
-    image.data.set([r, g, b, 255], i * 4);
+    const rgb = colour(values[i]);
+    for (let k = 0; k < 3; k++) data[4 * i + k] = rgb[k];
+    data[4 * i + 3] = 255;
   }
   context.putImageData(image, 0, 0);
   return canvas;
@@ -88,10 +90,6 @@ export function addHeat(view, heat) {
     const stops = state.signed ? theme.signed : theme.scale;
     const colour = colouring(stops, ...range);
     const count = columns.length;
-    const key = [values, theme, ...range];
-    if (!drawn || key.some((part, i) => part !== drawn.key[i])) {
-      drawn = { key, canvas: bitmap(values, rows.length, count, colour) };
-    }
     const box = (row, column, high = 1) => [
       at.left + column * at.cellWidth, at.top + row * at.cellHeight, at.cellWidth, at.cellHeight * high,
     ];
@@ -115,6 +113,10 @@ export function addHeat(view, heat) {
     });
 
     if (at.cellWidth < 8 || rows.length * count > 4096) {
+      const key = [values, theme, ...range];
+      if (!drawn || key.some((part, i) => part !== drawn.key[i])) {
+        drawn = { key, canvas: bitmap(values, rows.length, count, colour) };
+      }
       pen.image(drawn.canvas, at.left, at.top, at.cellWidth * count, at.cellHeight * rows.length);
     } else {
       const write = state.digits && at.cellWidth >= 30 && at.cellHeight >= 16;

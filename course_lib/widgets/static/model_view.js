@@ -34,8 +34,10 @@ export async function mount(element, data) {
       const [map, cell] = [Math.floor(i / (rows * columns)), i % (rows * columns)];
       const y = Math.floor(map / heads) * rows + Math.floor(cell / columns);
       const x = (map % heads) * columns + (cell % columns);
-      const [r, g, b] = colours[Math.min(255, Math.round((value / data.top) * 255))];
-      image.data.set([r, g, b, 255], (y * canvas.width + x) * 4);
+      const rgb = colours[Math.min(255, Math.round((value / data.top) * 255))];
+      const at = (y * canvas.width + x) * 4;
+      for (let k = 0; k < 3; k++) image.data[at + k] = rgb[k];
+      image.data[at + 3] = 255;
     });
     context.putImageData(image, 0, 0);
     sheet = { theme: view.theme, canvas };

@@ -68,7 +68,7 @@ export async function mount(element, data) {
   if (first) view.button("Ask the class token", () => ask(0));
 
   const panels = [];
-  const across = () => Math.max(150, Math.min(230, (view.width - 60) / (gold ? 4 : 3)));
+  const across = () => Math.max(150, Math.min(230, (view.width - 110) / (gold ? 4 : 3)));
   const layout = () => {
     const cell = Math.max(3, Math.floor(across() / columns));
     return { cell, width: cell * columns + 4, height: cell * rows + 4 };

@@ -6,6 +6,7 @@
  * @property {"float32"|"root"|"byte"} kind
  * @property {number} [top]     the value of the highest level (kind "root")
  * @property {number} [levels]  the highest level (kind "root")
+ * @property {Packed} [peaks]   (…, row, 2): the column and the exact value of each row's largest (kind "root")
  * @property {number[]} ends    where each matrix ends in `data`, in characters
  * @property {string} data      base64 of raw deflate, one stream a matrix
  */
@@ -47,6 +48,7 @@ export class Matrices {
     this.packed = packed;
     this.shape = packed.shape;
     [this.rows, this.columns] = packed.shape.slice(-2);
+    this.peaks = packed.peaks && new Matrices(packed.peaks);
     /** @type {Map<number, Float32Array>} */
     this.seen = new Map();
   }
@@ -57,6 +59,10 @@ export class Matrices {
     if (found) return found;
     const { ends, data } = this.packed;
     const values = valuesOf(this.packed, await inflate(data.slice(index ? ends[index - 1] : 0, ends[index])));
+    if (this.peaks) {
+      const peaks = await this.peaks.at(index);
+      for (let row = 0; row < this.rows; row++) values[row * this.columns + peaks[2 * row]] = peaks[2 * row + 1];
+    }
     if (this.seen.size >= 64) this.seen.delete(this.seen.keys().next().value);
     this.seen.set(index, values);
     return values;
@@ -67,6 +73,7 @@ export class Matrices {
     if (this.packed.kind !== "root") return "Values are exact to 7 digits.";
     const { top, levels } = this.packed;
     const step = top / levels;
-    return `Values are stored in ${levels + 1} steps: within ${step.toPrecision(2)} at the largest, finer below.`;
+    return `The largest value of each row is exact to 7 digits; the others are stored in ${levels + 1} steps, ` +
+      `within ${step.toPrecision(2)} where large and finer where small.`;
   }
 }

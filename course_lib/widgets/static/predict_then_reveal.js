@@ -27,6 +27,7 @@ export async function mount(element, data) {
   const { queries, keys, asked } = data;
   const values = await new Matrices(data.weights).at(0);
   const view = new View(element, { title: data.title, note: "A guess scores its weight as a share of the largest." });
+  view.table.hidden = true; // it holds the answers
   const guesses = asked.map(() => null);
   const open = asked.map(() => false);
   let round = 0;
@@ -95,6 +96,7 @@ export async function mount(element, data) {
   function show() {
     open[round] = true;
     reveal.disabled = true;
+    view.table.hidden = !open.every(Boolean);
     answer.redraw();
     const best = row().reduce((at, weight, i, all) => (weight > all[at] ? i : at), 0);
     const mine = guesses[round];

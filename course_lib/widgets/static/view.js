@@ -79,9 +79,9 @@ export class View {
     );
     // The picture and table of the output are the host's own children: a shadow root takes their place,
     // and its slot keeps the table for screen readers.
-    const table = h("div", { class: "hidden" }, h("slot", { name: "table" }));
+    this.table = h("div", { class: "hidden" }, h("slot", { name: "table" }));
     const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
-    root.replaceChildren(h("style", {}, STYLE), h("div", { class: "frame" }, this.frame, table));
+    root.replaceChildren(h("style", {}, STYLE), h("div", { class: "frame" }, this.frame, this.table));
     this.paintTheme();
     const unwatch = watchTheme(() => {
       this.theme = pageTheme();
