@@ -22,9 +22,13 @@ def as_array(values: Any, name: str = "array") -> np.ndarray:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"{name} is ragged: its rows have different lengths. Give every row as many numbers.") from error
+        raise ValueError(
+            f"{name} is ragged: its rows have different lengths. Give every row as many numbers."
+        ) from error
     if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold numbers, but holds {array.dtype}. Give an array, a tensor or nested lists.")
+        raise TypeError(
+            f"{name} must hold numbers, but holds {array.dtype}. Give an array, a tensor or nested lists."
+        )
     return array.astype(np.float64)
 
 

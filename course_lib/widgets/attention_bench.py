@@ -40,7 +40,11 @@ def attention_bench(
     Raises:
         ValueError: tables that do not fit together, are too large, or hold NaN or infinite numbers.
     """
-    tables = {"query": as_array(query, "query"), "key": as_array(key, "key"), "value": as_array(value, "value")}
+    tables = {
+        "query": as_array(query, "query"),
+        "key": as_array(key, "key"),
+        "value": as_array(value, "value"),
+    }
     for name, table in tables.items():
         if table.ndim != 2 or table.size == 0:
             raise ValueError(f"{name} has shape {table.shape}. Give (tokens, width), such as (3, 2).")
@@ -53,7 +57,9 @@ def attention_bench(
             raise ValueError(f"{name} holds NaN or infinite numbers. The bench needs finite ones.")
     q, k, v = tables.values()
     if q.shape[1] != k.shape[1]:
-        raise ValueError(f"query has width {q.shape[1]}, key has width {k.shape[1]}. A dot product needs one width.")
+        raise ValueError(
+            f"query has width {q.shape[1]}, key has width {k.shape[1]}. A dot product needs one width."
+        )
     if len(k) != len(v):
         raise ValueError(f"there are {len(k)} keys and {len(v)} values. Each key needs one value.")
     query_labels = as_labels(queries, len(q), "queries", "query")

@@ -69,8 +69,8 @@ def attention_map(
         alt=f"{many}{len(query_labels)} queries by {len(key_labels)} keys; "
         f"{table[1][0]!r} attends most to {table[1][1]!r} ({table[1][2]})",
         picture=lambda: draw(
-            lambda ax: heat(ax, first, query_labels, key_labels, title, pairs, vmin=0), height=map_height(len(query_labels))
+            lambda ax: heat(ax, first, query_labels, key_labels, title, pairs, vmin=0),
+            height=map_height(len(query_labels)),
         ),
         table=table,
     )
-

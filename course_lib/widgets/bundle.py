@@ -45,7 +45,8 @@ def _function(module: str) -> str:
     text = _EXPORT.sub("", text)
     if stray := re.search(r"^(?:import|export)\b.*", text, re.MULTILINE):
         raise ValueError(f"static/{module}.js: cannot bundle {stray[0]!r}")
-    return f"const ${module} = (() => {{\n{_INDENT.sub('', text).strip()}\nreturn {{{', '.join(names)}}};\n}})();\n"
+    body = _INDENT.sub("", text).strip()
+    return f"const ${module} = (() => {{\n{body}\nreturn {{{', '.join(names)}}};\n}})();\n"
 
 
 @cache

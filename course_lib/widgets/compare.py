@@ -71,7 +71,9 @@ def compare(
     def paint(*axes: Any) -> None:
         shown = [mine_3[first], reference_3[first]]
         peak = float(np.abs(np.nan_to_num(shown, posinf=0, neginf=0)).max()) or 1.0
-        for ax, matrix, name in zip(axes, (*shown, shown[0] - shown[1]), ("mine", "reference", "mine − reference"), strict=True):
+        for ax, matrix, name in zip(
+            axes, (*shown, shown[0] - shown[1]), ("mine", "reference", "mine − reference"), strict=True
+        ):
             limit = max(atol, float(np.nan_to_num(difference, posinf=0).max())) if "−" in name else peak
             heat(ax, matrix, row_labels, column_labels, name, signed=True, vmin=-limit, vmax=limit)
 

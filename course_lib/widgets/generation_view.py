@@ -25,7 +25,8 @@ def generation_view(
 ) -> View:
     """Scrub through generation: the sequence so far, what could come next, and what was looked at.
 
-    >>> generation_view([{"tokens": ["the"], "vocabulary": ["cat", "dog"], "logits": [2.0, 1.0], "chosen": "cat"}])
+    >>> step = {"tokens": ["the"], "vocabulary": ["cat", "dog"], "logits": [2.0, 1.0], "chosen": "cat"}
+    >>> generation_view([step])
     <generation_view: 1 steps; after 'the' came 'cat'>
 
     Args:
@@ -110,8 +111,8 @@ def _step(step: Mapping[str, Any], number: int) -> dict[str, Any]:
         raise ValueError(f"{here}: tokens is empty. Generation starts from at least one token.")
     if logits.ndim != 1 or len(logits) != len(step["vocabulary"]) or len(logits) == 0:
         raise ValueError(
-            f"{here}: logits have shape {logits.shape}, but the vocabulary has {len(step['vocabulary'])} tokens. "
-            "Give one logit for each token."
+            f"{here}: logits have shape {logits.shape}, but the vocabulary has {len(step['vocabulary'])} "
+            "tokens. Give one logit for each token."
         )
     if np.isnan(logits).any() or (logits == np.inf).any() or not np.isfinite(logits).any():
         raise ValueError(f"{here}: logits hold NaN or +inf, or are all -inf.")

@@ -46,7 +46,9 @@ def head_view(
         raise ValueError(f"layer={layer}, but the weights have {layers}: choose from 0 to {layers - 1}.")
     shown = range(count) if heads is None else heads
     if unknown := [head for head in shown if not 0 <= head < count]:
-        raise ValueError(f"heads has {unknown[0]}, but the weights have {count}: choose from 0 to {count - 1}.")
+        raise ValueError(
+            f"heads has {unknown[0]}, but the weights have {count}: choose from 0 to {count - 1}."
+        )
     mean = array[layer].mean(axis=0)
     table = strongest(mean, query_labels, key_labels)
     return View(
@@ -114,7 +116,10 @@ def model_view(
             "queries": query_labels,
             "keys": key_labels,
             "weights": pack(array),
-            "thumbnails": {**pack(small.reshape(1, layers * heads, -1), exact=False), "shape": list(small.shape)},
+            "thumbnails": {
+                **pack(small.reshape(1, layers * heads, -1), exact=False),
+                "shape": list(small.shape),
+            },
             "mask": None if allowed is None else pack(allowed),
             "gold": as_pairs(gold, len(query_labels), len(key_labels)),
             "top": float(array.max()) or 1.0,
@@ -123,7 +128,10 @@ def model_view(
         alt=f"{layers} layers by {heads} heads, {len(query_labels)} queries by {len(key_labels)} keys; "
         f"most focused: layer {best[0]}, head {best[1]}",
         picture=lambda: draw(
-            lambda ax: (heat(ax, sheet, title=f"{title}: layers down, heads across", vmin=0), ax.set_axis_off()),
+            lambda ax: (
+                heat(ax, sheet, title=f"{title}: layers down, heads across", vmin=0),
+                ax.set_axis_off(),
+            ),
             height=3.6,
         ),
         table=table,

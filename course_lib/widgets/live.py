@@ -32,7 +32,9 @@ def live(show: Callable[[str], View], text: str, *, label: str = "Text") -> Any:
     """
     view = show(text)
     if not isinstance(view, View):
-        raise TypeError(f"show returned {type(view).__name__}. It must return a view, such as attention_map(...).")
+        raise TypeError(
+            f"show returned {type(view).__name__}. It must return a view, such as attention_map(...)."
+        )
     return _widget_class(view.kind)(show=show, view=view, text=text, label=label)
 
 

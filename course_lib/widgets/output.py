@@ -97,8 +97,10 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
     cells = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
     lines = "".join(
-        "<tr>" + f'<th scope="row">{html.escape(row[0])}</th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        "<tr>"
+        + f'<th scope="row">{html.escape(row[0])}</th>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
         for row in body
     )
     return f'<table slot="table"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>'

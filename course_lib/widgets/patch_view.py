@@ -46,7 +46,9 @@ def patch_view(
     pixels = _as_pixels(image)
     height, width = pixels.shape[:2]
     if patch_size < 1 or height % patch_size or width % patch_size:
-        raise ValueError(f"an image of {height} by {width} pixels cannot be cut into patches of {patch_size}.")
+        raise ValueError(
+            f"an image of {height} by {width} pixels cannot be cut into patches of {patch_size}."
+        )
     rows, columns = height // patch_size, width // patch_size
     array, _, _ = as_weights(weights, None, None, normalized)
     tokens = array.shape[-1]
@@ -121,7 +123,9 @@ def _as_pixels(image: Any) -> np.ndarray:
 def _as_gold(gold: Any, shape: tuple[int, int]) -> np.ndarray:
     mask = as_array(gold, "gold")
     if mask.shape != shape or not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"gold must be boolean of shape {shape}, as the image; this one has shape {mask.shape}.")
+        raise ValueError(
+            f"gold must be boolean of shape {shape}, as the image; this one has shape {mask.shape}."
+        )
     return mask.astype(bool)
 
 

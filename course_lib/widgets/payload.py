@@ -15,6 +15,7 @@ EXACT_VALUES = 4096
 # What one array may take of an output, in characters of base64: in all, and for each of its values.
 LARGEST = 9_400_000
 LARGEST_PER_VALUE = 1.25
+SMALLEST_LIMIT = 20_000
 
 
 def deflated(raw: bytes, level: int = 9) -> str:
@@ -28,8 +29,8 @@ def pack(array: np.ndarray, exact: bool | None = None) -> dict[str, Any]:
 
     Booleans become bytes. Numbers are kept as float32 where `exact` is True, or None and the array is small.
     Otherwise they must not be negative and become the nearest of up to 256 steps of their square root:
-    value = top (step / levels)^2; the largest of each row is kept exactly beside them. Arrays that would still
-    be too large get fewer steps.
+    value = top (step / levels)^2; the largest of each row is kept exactly beside them, and
+    reading lets no other value of its row pass it. Arrays that would still be too large get fewer steps.
     """
     matrices = array.reshape(-1, *array.shape[-2:])
     if array.dtype == bool:
@@ -40,7 +41,7 @@ def pack(array: np.ndarray, exact: bool | None = None) -> dict[str, Any]:
     columns = array.argmax(axis=-1)[..., None]
     values = np.take_along_axis(array, columns, axis=-1)
     peaks = pack(np.concatenate([columns, values], axis=-1), exact=True)
-    room = min(LARGEST, LARGEST_PER_VALUE * array.size) - len(peaks["data"])
+    room = min(LARGEST, max(SMALLEST_LIMIT, LARGEST_PER_VALUE * array.size)) - len(peaks["data"])
     roots = np.sqrt(matrices / top, dtype=np.float32)
     levels = _levels(roots, room)
     steps = [np.rint(root * levels).astype(np.uint8) for root in roots]

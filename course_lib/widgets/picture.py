@@ -119,4 +119,3 @@ def clipped(token: str) -> str:
 def data_url(png: bytes) -> str:
     """Return a PNG as an address that needs no network."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
-

@@ -37,10 +37,13 @@ def positions_view(
     if code is None:
         if not (1 <= length <= MAX_LENGTH and 2 <= width <= MAX_WIDTH):
             raise ValueError(
-                f"length={length}, width={width}: choose 1 to {MAX_LENGTH} positions of 2 to {MAX_WIDTH} numbers."
+                f"length={length}, width={width}: choose 1 to {MAX_LENGTH} positions of 2 to {MAX_WIDTH} "
+                "numbers."
             )
         if width % 2:
-            raise ValueError(f"width={width} is odd. Sinusoids come in pairs of sine and cosine: choose an even one.")
+            raise ValueError(
+                f"width={width} is odd. Sinusoids come in pairs of sine and cosine: choose an even one."
+            )
         if not 4 <= base <= 1e6:
             raise ValueError(f"base={base} is outside 4 to 1,000,000.")
         shown = _sinusoidal(length, width, base)

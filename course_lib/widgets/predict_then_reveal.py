@@ -44,7 +44,9 @@ def predict_then_reveal(
     if not rounds:
         raise ValueError("asked is empty. Name at least one query.")
     if unknown := [query for query in rounds if not 0 <= query < count]:
-        raise ValueError(f"asked has {unknown[0]}, but there are {count} queries: choose from 0 to {count - 1}.")
+        raise ValueError(
+            f"asked has {unknown[0]}, but there are {count} queries: choose from 0 to {count - 1}."
+        )
     matrix = array[0, 0]
     return View(
         kind="predict_then_reveal",
@@ -57,7 +59,8 @@ def predict_then_reveal(
         },
         alt=f"{len(rounds)} of {count} queries to guess among {len(key_labels)} keys",
         picture=lambda: draw(
-            lambda ax: heat(ax, matrix, query_labels, key_labels, "the answer", vmin=0), height=map_height(count)
+            lambda ax: heat(ax, matrix, query_labels, key_labels, "the answer", vmin=0),
+            height=map_height(count),
         ),
         table=strongest(matrix, query_labels, key_labels),
     )

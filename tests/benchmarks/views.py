@@ -62,7 +62,9 @@ def cases() -> list[tuple[str, int, View, float]]:
             start = time.perf_counter()
             view = function(weights, tokens)
             view._repr_html_()
-            made.append((f"{function.__name__} {layers}x{heads}x{length}", length, view, time.perf_counter() - start))
+            made.append(
+                (f"{function.__name__} {layers}x{heads}x{length}", length, view, time.perf_counter() - start)
+            )
     return made
 
 
@@ -93,7 +95,9 @@ def measure(runs: int) -> list[dict]:
                     "limit_bytes": limit_bytes,
                     "levels": view.data["weights"].get("levels", "float32"),
                     "python_s": round(seconds, 2),
-                    "within": bool(sorted(times)[len(times) // 2] <= limit_seconds and counted <= limit_bytes),
+                    "within": bool(
+                        sorted(times)[len(times) // 2] <= limit_seconds and counted <= limit_bytes
+                    ),
                 }
             )
         version = browser.version

@@ -131,7 +131,7 @@ def open_page(browser, tmp_path):
         page.goto(path.as_uri())
         if ready:
             page.wait_for_function(
-                "() => [...document.querySelectorAll('[data-attention-view]')].every(v => v.dataset.state === 'ready')",
+                "() => !document.querySelector('[data-attention-view]:not([data-state=ready])')",
                 timeout=15000,
             )
         return opened
@@ -151,3 +151,38 @@ def make_weights():
         return powers / powers.sum(axis=-1, keepdims=True)
 
     return make
+
+
+@pytest.fixture
+def every_view(make_weights):
+    """One example of each view, by name."""
+    from course_lib import widgets
+
+    numbers = np.random.default_rng(3).normal(size=(3, 4, 2)).round(1)
+    words = ["the", "cat", "sat", "down"]
+    image = np.random.default_rng(4).random((6, 9, 3))
+    vocabulary = ["mat", "dog", " sofa", "<b>", "שלום"]
+    steps = [
+        {
+            "tokens": words[: 2 + number],
+            "vocabulary": vocabulary,
+            "logits": [3.0, 2.0, 1.0, 0.0, -1.0],
+            "chosen": vocabulary[number],
+            "attention": make_weights(2 + number),
+        }
+        for number in range(3)
+    ]
+    return {
+        "attention_map": widgets.attention_map(make_weights(2, 3, 5, 7)),
+        "head_view": widgets.head_view(make_weights(2, 3, 4, 4), words),
+        "model_view": widgets.model_view(make_weights(2, 3, 5, 7)),
+        "attention_bench": widgets.attention_bench(*numbers, words),
+        "compare": widgets.compare(make_weights(3, 4), make_weights(3, 4, seed=1)),
+        "alignment_view": widgets.alignment_view(make_weights(3, 4), words, list("xyz"), gold={(1, 2)}),
+        "positions_view": widgets.positions_view(length=11, width=6),
+        "patch_view": widgets.patch_view(
+            image, make_weights(2, 3, 7, 7), patch_size=3, gold=image[..., 0] > 0.5
+        ),
+        "generation_view": widgets.generation_view(steps, cache=(2, 3, 5)),
+        "predict_then_reveal": widgets.predict_then_reveal(make_weights(4, 4), words, asked=[1, 3]),
+    }

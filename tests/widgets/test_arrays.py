@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib.widgets import alignment_view, attention_bench, attention_map, compare
+from course_lib.widgets import (
+    alignment_view,
+    attention_bench,
+    attention_map,
+    compare,
+    generation_view,
+    head_view,
+    model_view,
+    patch_view,
+    positions_view,
+    predict_then_reveal,
+)
 from course_lib.widgets.arrays import as_array, as_mask, as_pairs, as_weights
 
 
@@ -59,6 +70,8 @@ def test_a_tensor_on_another_device_is_brought_to_the_cpu():
 W = np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
 NAN = np.array([[0.5, 0.5, 0.0], [0.2, np.nan, 0.5]])
 Q, K = ["it", "was"], ["a", "b", "c"]
+IMAGE, E = np.linspace(0, 1, 54).reshape(6, 9), np.eye(6)
+STEP = {"tokens": ["the"], "vocabulary": ["cat", "dog"], "logits": [2.0, 1.0], "chosen": "cat"}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +106,45 @@ Q, K = ["it", "was"], ["a", "b", "c"]
         (lambda: attention_bench(W, W, W[:1]), ValueError, "2 keys and 1 values"),
         (lambda: attention_bench(W[0], W, W), ValueError, r"query has shape \(3,\)"),
         (lambda: attention_bench(NAN, W, W), ValueError, "query holds NaN"),
+        (lambda: head_view(W, Q, K, layer=1), ValueError, "layer=1.*0 to 0"),
+        (lambda: head_view(W, Q, K, heads=[2]), ValueError, "heads has 2.*0 to 0"),
+        (lambda: model_view(W, K, K), ValueError, "queries has 3 tokens"),
+        (lambda: predict_then_reveal(W, Q, K, asked=2), ValueError, "asked has 2.*0 to 1"),
+        (lambda: predict_then_reveal(W, Q, K, asked=[]), ValueError, "asked is empty"),
+        (lambda: predict_then_reveal(np.stack([W, W])), ValueError, "1 layers of 2 heads"),
+        (lambda: positions_view(width=7), ValueError, "width=7 is odd"),
+        (lambda: positions_view(length=0), ValueError, "length=0"),
+        (lambda: positions_view(base=1), ValueError, "base=1"),
+        (lambda: positions_view(np.ones(3)), ValueError, r"code has shape \(3,\)"),
+        (lambda: positions_view(NAN), ValueError, "code holds NaN"),
+        (
+            lambda: patch_view(IMAGE, E, patch_size=5),
+            ValueError,
+            "6 by 9 pixels cannot be cut into patches of 5",
+        ),
+        (
+            lambda: patch_view(IMAGE, np.eye(5), patch_size=3),
+            ValueError,
+            "5 by 5 tokens, but 2 by 3.*6, or 7",
+        ),
+        (
+            lambda: patch_view(IMAGE, E, patch_size=3, gold=E > 0),
+            ValueError,
+            r"gold must be boolean of shape \(6, 9\)",
+        ),
+        (lambda: patch_view(IMAGE, E, patch_size=3, rollout=W), ValueError, r"rollout has shape \(2, 3\)"),
+        (lambda: patch_view(-1 - IMAGE, E, patch_size=3), ValueError, "undo the normalisation"),
+        (lambda: patch_view(IMAGE[0], E, patch_size=3), ValueError, "image has shape|cannot be cut"),
+        (lambda: generation_view([]), ValueError, "steps is empty"),
+        (lambda: generation_view([{}]), ValueError, "step 0 lacks 'tokens'"),
+        (lambda: generation_view([STEP | {"logits": [1.0]}]), ValueError, "the vocabulary has 2 tokens"),
+        (lambda: generation_view([STEP, STEP | {"chosen": "x"}]), ValueError, "step 1: chosen 'x' is not in"),
+        (lambda: generation_view([STEP | {"attention": [1.0, 0.0]}]), ValueError, "for each of the 1 tokens"),
+        (lambda: generation_view([STEP | {"tokens": []}]), ValueError, "tokens is empty"),
+        (lambda: generation_view([STEP], top_p=0), ValueError, "top_p=0"),
+        (lambda: generation_view([STEP], top_k=0), ValueError, "at least one token"),
+        (lambda: generation_view([STEP], temperature=9), ValueError, "temperature=9"),
+        (lambda: generation_view([STEP], cache=(1, 2)), ValueError, "layers, heads, d_k"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")

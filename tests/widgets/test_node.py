@@ -19,7 +19,9 @@ TESTS = Path(__file__).parent / "js"
 def bench_cases():
     """Attention in float64 as torch computes it, for several shapes, masks and temperatures."""
     cases = []
-    for seed, (queries, keys, width, out) in enumerate([(1, 1, 1, 1), (3, 5, 2, 4), (8, 8, 4, 3), (2, 7, 3, 2)]):
+    for seed, (queries, keys, width, out) in enumerate(
+        [(1, 1, 1, 1), (3, 5, 2, 4), (8, 8, 4, 3), (2, 7, 3, 2)]
+    ):
         generator = torch.Generator().manual_seed(seed)
         q, k, v = (
             torch.randn(*shape, generator=generator, dtype=torch.float64) * 3
@@ -50,14 +52,56 @@ def packed_cases():
     weights = numbers.dirichlet(np.full(7, 0.3), size=(2, 3, 5))
     mask = numbers.random((1, 1, 5, 7)) > 0.5
     return [
-        {"packed": pack(array, exact), "values": array.reshape(-1, 35).astype(float).tolist(), "within": within}
+        {
+            "packed": pack(array, exact),
+            "values": array.reshape(-1, 35).astype(float).tolist(),
+            "within": within,
+        }
         for array, exact, within in [(weights, True, 1e-7), (weights, False, 1 / 255), (mask, None, 0)]
     ]
 
 
+def position_cases():
+    """Sinusoids by the paper's formula, written out place by place, and their mean cosines."""
+    cases = []
+    for length, width, base in [(1, 2, 10000.0), (13, 6, 10000.0), (29, 10, 37.0)]:
+        code = torch.zeros(length, width, dtype=torch.float64)
+        for place in range(width // 2):
+            angle = torch.arange(length, dtype=torch.float64) / base ** (2 * place / width)
+            code[:, 2 * place], code[:, 2 * place + 1] = angle.sin(), angle.cos()
+        unit = torch.nn.functional.normalize(code, dim=-1)
+        alike = [torch.diagonal(unit @ unit.T, distance).mean().item() for distance in range(length)]
+        cases.append({"given": [length, width, base], "code": code.tolist(), "alike": alike})
+    return cases
+
+
+def sampling_cases():
+    """Next-token distributions by torch: temperature, then top-k, then the least set that reaches top-p."""
+    cases = []
+    for seed, (temperature, top_k, top_p) in enumerate(
+        [(1.0, 0, 1.0), (0.5, 3, 1.0), (2.0, 0, 0.6), (1.5, 5, 0.8)]
+    ):
+        logits = torch.randn(11, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
+        scores = logits / temperature
+        if top_k:
+            scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
+        ordered, places = scores.softmax(-1).sort(descending=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
+        expected = torch.zeros_like(logits).scatter(0, places, ordered / ordered.sum())
+        how = {"temperature": temperature, "topK": top_k, "topP": top_p}
+        cases.append({"logits": logits.tolist(), "how": how, "probabilities": expected.tolist()})
+    return cases
+
+
 def test_node_agrees_with_python(node, tmp_path):
     numbers = tmp_path / "numbers.json"
-    numbers.write_text(json.dumps({"bench": bench_cases(), "packed": packed_cases()}), encoding="utf-8")
+    cases = {
+        "bench": bench_cases(),
+        "packed": packed_cases(),
+        "positions": position_cases(),
+        "sampling": sampling_cases(),
+    }
+    numbers.write_text(json.dumps(cases), encoding="utf-8")
     done = subprocess.run(
         [node, "--test", *map(str, sorted(TESTS.glob("*.test.mjs")))],
         env={**os.environ, "NUMBERS": str(numbers)},

@@ -26,10 +26,16 @@ CELLS = [
     "attention_bench(np.eye(2), np.eye(2), np.eye(2), ['a', 'b'])",
 ]
 
+# A live view: what is typed goes to Python, which gives each word to itself.
+LIVE = (
+    "from course_lib.widgets import live\n"
+    "live(lambda text: attention_map(np.eye(len(text.split())), text.split()), 'one two', label='Sentence')"
+)
 
-def write_notebook(path):
+
+def write_notebook(path, *more):
     nbformat = pytest.importorskip("nbformat")
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (*CELLS, *more)])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, path)
 
@@ -69,8 +75,10 @@ def lab(tmp_path):
     token = secrets.token_hex(16)
     work = tmp_path / "work"
     work.mkdir()
-    write_notebook(work / "views.ipynb")
-    folders = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    write_notebook(work / "views.ipynb", *([LIVE] if find_spec("anywidget") else []))
+    folders = {
+        name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
     environment = {
         **os.environ,
         **folders,
@@ -107,12 +115,16 @@ def test_jupyterlab_runs_saves_and_reopens_a_view(browser, lab):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{address}/lab/tree/views.ipynb?token={token}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60000)
-    page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'", timeout=90000)
+    page.wait_for_function(
+        "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'", timeout=90000
+    )
 
     run_all(page)
     use_the_map(page)
+    if find_spec("anywidget"):
+        use_the_live_view(page)
 
-    page.keyboard.press("Escape")
+    page.locator(".jp-InputPrompt").first.click()
     page.keyboard.press("Control+s")
     stored = work / "views.ipynb"
     for _ in range(60):
@@ -145,6 +157,9 @@ def use_the_map(page):
     page.keyboard.press("ArrowRight")
     said = view.locator("[role=status]").first.inner_text()
     assert said.startswith("query 'two' attends to 'two': 0.60"), said
+    page.keyboard.press("Enter")
+    said = view.locator("[role=status]").first.inner_text()
+    assert said.startswith("query 'two' attends most to 'two' 0.60"), said
 
 
 def run_all(page):
@@ -162,3 +177,12 @@ def run_all(page):
                 page.wait_for_timeout(4000)
         page.keyboard.press("Escape")
     raise AssertionError("the views never appeared")
+
+
+def use_the_live_view(page):
+    line = page.get_by_label("Sentence")
+    line.scroll_into_view_if_needed()
+    line.fill("alpha beta gamma delta")
+    line.press("Enter")
+    page.get_by_label("4 queries down, 4 keys across").wait_for()
+    page.get_by_text("done", exact=True).wait_for()

@@ -1,16 +1,17 @@
 """The views in a real page: painted, walked by keyboard, dark and light, exported, alone and together."""
 
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from course_lib.widgets import alignment_view, attention_bench, attention_map, compare
+from course_lib.widgets import alignment_view, attention_bench, attention_map, compare, predict_then_reveal
 
 pytestmark = pytest.mark.browser
 
-TOKENS = "the animal was too tired".split()
+TOKENS = ["the", "animal", "was", "too", "tired"]
 
 
 @pytest.fixture
@@ -25,8 +26,11 @@ def map_view(make_weights):
 
 def colours(opened, index=0):
     """The colours on a view's first canvas, with how many pixels have each."""
-    return opened.view(index).locator("canvas").first.evaluate(
-        """(canvas) => {
+    return (
+        opened.view(index)
+        .locator("canvas")
+        .first.evaluate(
+            """(canvas) => {
           // A copy is read, since reading a canvas again and again makes the browser warn.
           const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
           copy.drawImage(canvas, 0, 0);
@@ -38,6 +42,7 @@ def colours(opened, index=0):
           }
           return seen;
         }"""
+        )
     )
 
 
@@ -213,7 +218,17 @@ def test_without_scripts_picture_and_table_are_seen(open_page, map_view):
     assert opened.view().locator("table").is_visible()
 
 
-HOSTILE = ["<img src=x onerror=alert(1)>", "</script><b>", "", "   ", "\n", "שלום", "x" * 60, "a&b\"'", "\u202eevil"]
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</script><b>",
+    "",
+    "   ",
+    "\n",
+    "שלום",
+    "x" * 60,
+    "a&b\"'",
+    "\u202eevil",
+]
 
 
 def test_hostile_tokens_are_only_characters(open_page, make_weights):
@@ -234,7 +249,8 @@ def test_hostile_tokens_are_only_characters(open_page, make_weights):
 
 def test_a_phone_shows_it_without_scrolling_sideways(open_page, map_view, make_weights):
     opened = open_page(
-        map_view(), alignment_view(make_weights(6, 9), [f"word{i}" for i in range(9)], list("abcdef")),
+        map_view(),
+        alignment_view(make_weights(6, 9), [f"word{i}" for i in range(9)], list("abcdef")),
         viewport={"width": 360, "height": 640},
     )
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -322,15 +338,141 @@ def test_alignment_steps_word_by_word(open_page, make_weights):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation(open_page, axe_source, map_view, make_weights, scheme):
+def test_axe_finds_no_violation(open_page, axe_source, every_view, map_view, scheme):
     opened = open_page(
-        map_view(mask=np.tril(np.ones((5, 5))), gold={(2, 1)}),
-        attention_map(make_weights(2, 3, 5, 7)),
-        alignment_view(make_weights(3, 4), list("abcd"), list("xyz"), gold={(1, 2)}),
-        bench(make_weights),
-        compare(make_weights(3, 4), make_weights(3, 4)),
-        color_scheme=scheme,
+        map_view(mask=np.tril(np.ones((5, 5))), gold={(2, 1)}), *every_view.values(), color_scheme=scheme
     )
     opened.page.evaluate(axe_source)
     found = opened.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
     assert [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in found] == []
+    # Axe itself is awake: a button without a name is found.
+    opened.page.evaluate("document.querySelector('main').append(document.createElement('button'))")
+    found = opened.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    assert [violation["id"] for violation in found] == ["button-name"]
+
+
+def test_every_view_is_painted_walked_and_exported(open_page, every_view, tmp_path):
+    opened = open_page(*every_view.values())
+    for index, name in enumerate(every_view):
+        if name != "attention_bench":
+            assert len(colours(opened, index)) > 5, name
+            opened.focus(index)
+            opened.press("Home")
+            before = opened.say(index)
+            opened.press("ArrowRight", "ArrowDown")
+            assert opened.say(index) != before, name
+        # Every control and canvas is large enough to hit.
+        for box in opened.view(index).locator("button:visible, select:visible, input:visible").all():
+            size = box.bounding_box()
+            assert min(size["width"], size["height"]) >= 24, (name, size)
+        for kind in ("PNG", "SVG"):
+            with opened.page.expect_download() as download:
+                opened.view(index).get_by_role("button", name=f"Save {kind}").last.click()
+            path = tmp_path / f"{name}.{kind.lower()}"
+            download.value.save_as(path)
+            if kind == "PNG":
+                with Image.open(path) as picture:
+                    assert len(picture.convert("RGB").getcolors(1_000_000)) > 5, name
+            else:
+                ElementTree.parse(path)
+    opened.clean()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_fits_a_phone(open_page, every_view, scheme):
+    opened = open_page(*every_view.values(), viewport={"width": 360, "height": 640}, color_scheme=scheme)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+    frames = opened.page.locator("[data-attention-view] .view")
+    assert {frame.get_attribute("data-theme") for frame in frames.all()} == {scheme}
+    opened.clean()
+
+
+def test_heads_are_switched_and_tokens_isolated(open_page, every_view):
+    opened = open_page(every_view["head_view"])
+    all_heads = colours(opened)
+    opened.view().get_by_role("button", name="Head 1").click()
+    assert opened.say() == "head 1 hidden, 2 of 3 shown"
+    assert colours(opened) != all_heads
+    opened.view().get_by_role("button", name="None").click()
+    opened.view().get_by_role("button", name="Head 2").click()
+    opened.focus()
+    opened.press("ArrowDown")
+    assert re.match(r"query 'cat' attends to '\w+': 0\.\d+, ", opened.say())
+    opened.press("ArrowRight", "Home")
+    assert opened.say().startswith("key 'the' is attended to by '")
+    opened.clean()
+
+
+def test_a_head_opens_as_a_map(open_page, every_view):
+    opened = open_page(every_view["model_view"])
+    opened.focus()
+    opened.press("ArrowDown", "ArrowRight", "Enter")
+    inner = opened.view().locator(".opened canvas")
+    inner.wait_for()
+    assert opened.view().locator(".opened").get_by_label("Layer").input_value() == "1"
+    assert opened.view().locator(".opened").get_by_label("Head").input_value() == "1"
+    assert opened.say() == "layer 1, head 1 opened below"
+    opened.clean()
+
+
+def test_base_and_width_are_adjusted_in_the_page(open_page, every_view):
+    opened = open_page(every_view["positions_view"])
+    before = colours(opened)
+    opened.view().get_by_label("Base").fill("1")
+    assert opened.say().startswith("base 10.00, width 6: similarity falls to")
+    assert colours(opened) != before
+    opened.view().get_by_label("Width").fill("12")
+    assert "width 12" in opened.say()
+    opened.focus(canvas=1)
+    opened.press("Home", "ArrowRight")
+    assert opened.say().startswith("positions 1 apart: similarity 0.")
+    opened.clean()
+
+
+def test_a_patch_or_the_class_token_asks(open_page, every_view):
+    opened = open_page(every_view["patch_view"])
+    assert opened.say().startswith("the class token asks: it attends most to patch")
+    opened.focus()
+    opened.press("ArrowRight", "ArrowDown", "Enter")
+    assert opened.say().startswith("patch 1, 1 asks")
+    opened.press("ArrowRight")
+    assert re.match(r"patch 1, 1 attends to patch 1, 2: [\d.]+, rollout [\d.]+", opened.say())
+    opened.press("c")
+    assert opened.say().startswith("the class token asks")
+    opened.view().get_by_label("Head").select_option("mean")
+    assert opened.view().locator("canvas").count() == 4
+    opened.clean()
+
+
+def test_generation_is_scrubbed_and_its_distribution_moved(open_page, every_view):
+    opened = open_page(every_view["generation_view"])
+    assert opened.say() == "step 1 of 3: after 'cat' came 'mat', probability 0.64"
+    opened.view().get_by_role("button", name="Next").click()
+    assert opened.say() == "step 2 of 3: after 'sat' came 'dog', probability 0.23"
+    opened.view().get_by_label("Top-k").fill("1")
+    assert opened.say() == "1 of 5 tokens can be drawn; the likeliest, 'mat', has 1.00"
+    opened.view().get_by_label("Top-k").fill("0")
+    opened.view().get_by_label("Top-p").fill("0.7")
+    assert opened.say().startswith("2 of 5 tokens can be drawn")
+    opened.view().get_by_label("Top-p").fill("1")
+    opened.view().get_by_label("Temperature").fill("0")
+    assert opened.say() == "1 of 5 tokens can be drawn; the likeliest, 'mat', has 1.00"
+    opened.clean()
+
+
+def test_a_guess_is_made_then_revealed_and_scored(open_page, make_weights):
+    weights = make_weights(3, 3)
+    weights[1] = [0.2, 0.3, 0.5]
+    opened = open_page(predict_then_reveal(weights, list("abc"), asked=[1, 0]))
+    reveal = opened.view().get_by_role("button", name="Reveal")
+    assert reveal.is_disabled()
+    # The answers stay hidden, from screen readers too, until every query is answered.
+    assert not opened.view().locator("table").is_visible()
+    opened.focus()
+    opened.press("ArrowRight", "Enter")
+    assert opened.say() == "guess: query 'b' looks at 'b'. Press Reveal to see."
+    reveal.click()
+    assert opened.say() == (
+        "Not most: 'b' gets 0.30. Query 'b' attends most to 'c': 0.50. Score 60 of 100 after 1 of 2."
+    )
+    opened.clean()

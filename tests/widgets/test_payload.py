@@ -22,6 +22,7 @@ def read(packed, index):
     values = values.reshape(packed["shape"][-2:])
     if "peaks" in packed:
         columns, peaks = read(packed["peaks"], index).T
+        values = np.minimum(values, peaks[:, None])
         values[np.arange(len(values)), columns.astype(int)] = peaks
     return values
 
@@ -54,6 +55,7 @@ def test_an_array_that_would_be_too_large_gets_fewer_steps(make_weights, monkeyp
     weights = make_weights(5, 67, 71)
     full = len(pack(weights)["data"])
     monkeypatch.setattr(payload, "LARGEST", full // 2)
+    monkeypatch.setattr(payload, "SMALLEST_LIMIT", 0)
     packed = pack(weights)
     assert len(packed["data"]) + len(packed["peaks"]["data"]) <= full // 2
     assert 3 <= packed["levels"] < 255

@@ -13,7 +13,8 @@ export function liveWith(mount) {
     const line = h("input", { type: "text", style: `${BOX}flex:1 1 20em;`, "aria-label": model.get("label") });
     const told = h("span", { role: "status", "aria-live": "polite" });
     line.value = model.get("text");
-    const form = h("form", { style: STYLE, submit: (event) => {
+    // JupyterLab would otherwise take Enter for a command of its own.
+    const form = h("form", { style: STYLE, "data-lm-suppress-shortcuts": "true", submit: (event) => {
       event.preventDefault();
       told.textContent = "running …";
       model.set("text", line.value);

@@ -109,7 +109,7 @@ export async function mount(element, data) {
     place.replaceChildren(host);
     opened?.destroy();
     opened = null;
-    const next = await mountMap(host, { ...data, ...at, title: "The map of one head" });
+    const next = await mountMap(host, { ...data, ...at, title: "The map opened" });
     if (mine === turn) opened = next;
     else next.destroy();
     view.say(`layer ${layer}, head ${head} opened below`);

@@ -61,7 +61,13 @@ export class Matrices {
     const values = valuesOf(this.packed, await inflate(data.slice(index ? ends[index - 1] : 0, ends[index])));
     if (this.peaks) {
       const peaks = await this.peaks.at(index);
-      for (let row = 0; row < this.rows; row++) values[row * this.columns + peaks[2 * row]] = peaks[2 * row + 1];
+      for (let i = 0; i < values.length; i++) {
+        // A neighbour rounded up must not pass the largest: what a query attends to most would be wrong.
+        const row = Math.floor(i / this.columns);
+        const column = peaks[2 * row];
+        const peak = peaks[2 * row + 1];
+        values[i] = i % this.columns === column ? peak : Math.min(values[i], peak);
+      }
     }
     if (this.seen.size >= 64) this.seen.delete(this.seen.keys().next().value);
     this.seen.set(index, values);

@@ -57,6 +57,8 @@ export class View {
   /** @param {HTMLElement} element @param {{title: string, note?: string}} data */
   constructor(element, { title, note = "" }) {
     this.element = element;
+    // JupyterLab would otherwise take Enter, arrows and letters for its own commands.
+    element.dataset.lmSuppressShortcuts = "true";
     this.title = title;
     this.theme = pageTheme();
     this.surfaces = [];
