@@ -30,8 +30,13 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "browser: needs Chromium, Playwright, axe or node")
 
 
-def missing(what, cure):
-    """Leave the test out, or fail it where nothing may be left out."""
+@pytest.fixture(scope="session")
+def missing():
+    """A function that leaves the test out, or fails it where nothing may be left out."""
+    return leave_out
+
+
+def leave_out(what, cure):
     words = f"{what} is missing: {cure}"
     if os.environ.get("COURSE_REQUIRE_BROWSER") == "1":
         pytest.fail(words)
@@ -44,7 +49,7 @@ def find_chromium():
 
 
 @pytest.fixture(scope="session")
-def browser():
+def browser(missing):
     if find_spec("playwright") is None:
         missing("Playwright", "pip install playwright")
     from playwright.sync_api import sync_playwright
@@ -60,14 +65,14 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def axe_source():
+def axe_source(missing):
     if find_spec("axe_playwright_python") is None:
         missing("axe", "pip install axe-playwright-python")
     return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
-def node():
+def node(missing):
     path = shutil.which("node")
     if path is None:
         missing("node", "apt-get install nodejs (version 20 or later)")

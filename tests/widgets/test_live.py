@@ -1,13 +1,18 @@
 """live: what the reader types reaches Python, and the view of the result comes back."""
 
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 from course_lib.widgets import attention_map, compare, live
 
-pytest.importorskip("anywidget", reason="live views need anywidget: pip install anywidget")
+
+@pytest.fixture(autouse=True)
+def anywidget(missing):
+    if find_spec("anywidget") is None:
+        missing("anywidget", "pip install anywidget")
 
 
 def look(sentence):

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.widgets.conftest import missing
-
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +38,7 @@ def write_notebook(path, *more):
     nbformat.write(book, path)
 
 
-def test_a_converted_notebook_keeps_its_views(open_page, tmp_path, browser):
+def test_a_converted_notebook_keeps_its_views(tmp_path, browser, missing):
     if find_spec("nbconvert") is None:
         missing("nbconvert", "pip install jupyterlab")
     write_notebook(tmp_path / "views.ipynb")
@@ -65,7 +63,7 @@ def test_a_converted_notebook_keeps_its_views(open_page, tmp_path, browser):
 
 
 @pytest.fixture
-def lab(tmp_path):
+def lab(tmp_path, missing):
     """JupyterLab on a free port of this machine, with a token; gives its address and folder."""
     if find_spec("jupyterlab") is None:
         missing("JupyterLab", "pip install jupyterlab")

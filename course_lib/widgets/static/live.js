@@ -10,17 +10,22 @@ const BOX = "font:inherit;min-height:32px;padding:2px 10px;border-radius:6px;bor
  */
 export function liveWith(mount) {
   return async function render({ model, el }) {
-    const line = h("input", { type: "text", style: `${BOX}flex:1 1 20em;`, "aria-label": model.get("label") });
     const told = h("span", { role: "status", "aria-live": "polite" });
-    line.value = model.get("text");
-    // JupyterLab would otherwise take Enter for a command of its own.
-    const form = h("form", { style: STYLE, "data-lm-suppress-shortcuts": "true", submit: (event) => {
-      event.preventDefault();
+    const run = () => {
       told.textContent = "running …";
       model.set("text", line.value);
       model.set("runs", model.get("runs") + 1);
       model.save_changes();
-    } }, line, h("button", { type: "submit", style: BOX }, "Run"), told);
+    };
+    // Not a form: JupyterLab prevents what Enter does by itself, but the key still arrives here.
+    const line = h("input", { type: "text", style: `${BOX}flex:1 1 20em;`, "aria-label": model.get("label"),
+      keydown: (event) => {
+        event.stopPropagation();
+        if (event.key === "Enter") run();
+      } });
+    line.value = model.get("text");
+    const form = h("div", { style: STYLE, role: "group", "data-lm-suppress-shortcuts": "true" },
+      line, h("button", { type: "button", style: BOX, click: run }, "Run"), told);
     const host = h("div");
     el.append(form, host);
     let view = await mount(host, model.get("data"));
