@@ -195,6 +195,9 @@ def test_each_output_stands_alone(open_page, map_view, make_weights):
     """The first output is cleared and the last one run again: neither needs the other."""
     opened = open_page(map_view(title="First"), map_view(title="Second"))
     opened.page.evaluate("document.querySelector('[data-attention-view]').remove()")
+    opened.focus()
+    opened.press("End")
+    told = opened.say()
     opened.page.evaluate(
         """(html) => {
           const place = document.createElement("div");
@@ -209,6 +212,8 @@ def test_each_output_stands_alone(open_page, map_view, make_weights):
         map_view(title="Second")._repr_html_(),
     )
     opened.page.wait_for_function("document.querySelectorAll('[data-state=ready]').length === 2")
+    # The same output further up the page is left as the reader has it.
+    assert opened.say() == told
     opened.clean()
 
 
