@@ -31,8 +31,10 @@ def drift(pyproject, environment):
     """The lines that environment.yml has too many, and those it lacks."""
     python = tomllib.loads(pyproject)["project"]["requires-python"]
     expected = {f"{CONDA_NAMES.get(name, name)}{r.specifier}" for name, r in requirements(pyproject).items()}
-    expected |= {"pip", f"python{python}"}
-    lines = {line for line in yaml.safe_load(environment)["dependencies"] if isinstance(line, str)}
+    expected |= {"pip", f"python{python}", "--editable ."}
+    listed = yaml.safe_load(environment)["dependencies"]
+    lines = {line for line in listed if isinstance(line, str)}
+    lines |= {line for group in listed if isinstance(group, dict) for line in group["pip"]}
     return lines - expected, expected - lines
 
 

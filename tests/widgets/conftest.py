@@ -1,0 +1,193 @@
+"""A real browser for the views: Chromium through Playwright, and axe for accessibility.
+
+Where one of them is missing the test is left out and says what to install; with COURSE_REQUIRE_BROWSER=1
+it fails instead.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CHROMIUM_OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: needs Chromium, Playwright, axe or node")
+
+
+@pytest.fixture(scope="session")
+def missing():
+    """A function that leaves the test out, or fails it where nothing may be left out."""
+    return leave_out
+
+
+def leave_out(what, cure):
+    words = f"{what} is missing: {cure}"
+    if os.environ.get("COURSE_REQUIRE_BROWSER") == "1":
+        pytest.fail(words)
+    pytest.skip(words)
+
+
+def find_chromium():
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session")
+def browser(missing):
+    if find_spec("playwright") is None:
+        missing("Playwright", "pip install playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+        path = find_chromium() or (own if own.exists() else None)
+        if path is None:
+            missing("Chromium", "apt-get install chromium, or playwright install chromium")
+        started = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def axe_source(missing):
+    if find_spec("axe_playwright_python") is None:
+        missing("axe", "pip install axe-playwright-python")
+    return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def node(missing):
+    path = shutil.which("node")
+    if path is None:
+        missing("node", "apt-get install nodejs (version 20 or later)")
+    return path
+
+
+@dataclass
+class Opened:
+    """A page with views, and what went wrong on it."""
+
+    page: object
+    errors: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
+
+    def view(self, index=0):
+        return self.page.locator("[data-attention-view]").nth(index)
+
+    def say(self, index=0):
+        return self.view(index).locator("[role=status]").first.inner_text()
+
+    def focus(self, index=0, canvas=0):
+        """Reach a canvas with the Tab key, as a reader without a pointer does."""
+        wanted = self.view(index).locator("canvas[tabindex]").nth(canvas)
+        for _ in range(60):
+            if wanted.evaluate("(node) => node.getRootNode().activeElement === node"):
+                return wanted
+            self.page.keyboard.press("Tab")
+        raise AssertionError("Tab never reached the view")
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def clean(self):
+        assert self.errors == []
+        outside = [url for url in self.requests if not url.startswith(("file:", "data:", "blob:", "about:"))]
+        assert outside == []
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    """Open a page from a file that holds the given views or pieces of HTML, and wait until they are ready."""
+    contexts = []
+
+    def build(*parts, attributes="", ready=True, **options):
+        options = {"viewport": {"width": 900, "height": 700}, "color_scheme": "light", **options}
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        opened = Opened(page)
+        page.on("console", lambda m: opened.errors.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: opened.errors.append(str(error)))
+        page.on("request", lambda request: opened.requests.append(request.url))
+        body = "".join(part if isinstance(part, str) else part._repr_html_() for part in parts)
+        path = tmp_path / f"page{len(contexts)}.html"
+        path.write_text(
+            f'<!doctype html><html lang="en" {attributes}><meta charset="utf-8"><title>Views</title>'
+            f'<meta name="viewport" content="width=device-width"><main><h1>Views</h1>{body}</main></html>',
+            encoding="utf-8",
+        )
+        page.goto(path.as_uri())
+        if ready:
+            page.wait_for_function(
+                "() => !document.querySelector('[data-attention-view]:not([data-state=ready])')",
+                timeout=15000,
+            )
+        return opened
+
+    yield build
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def make_weights():
+    """Softmax rows of a given shape, the same for the same seed."""
+
+    def make(*shape, seed=0, sharpness=2.0):
+        scores = np.random.default_rng(seed).normal(size=shape) * sharpness
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+    return make
+
+
+@pytest.fixture
+def every_view(make_weights):
+    """One example of each view, by name."""
+    from course_lib import widgets
+
+    numbers = np.random.default_rng(3).normal(size=(3, 4, 2)).round(1)
+    words = ["the", "cat", "sat", "down"]
+    image = np.random.default_rng(4).random((6, 9, 3))
+    vocabulary = ["mat", "dog", " sofa", "<b>", "שלום"]
+    steps = [
+        {
+            "tokens": words[: 2 + number],
+            "vocabulary": vocabulary,
+            "logits": [3.0, 2.0, 1.0, 0.0, -1.0],
+            "chosen": vocabulary[number],
+            "attention": make_weights(2 + number),
+        }
+        for number in range(3)
+    ]
+    return {
+        "attention_map": widgets.attention_map(make_weights(2, 3, 5, 7)),
+        "head_view": widgets.head_view(make_weights(2, 3, 4, 4), words),
+        "model_view": widgets.model_view(make_weights(2, 3, 5, 7)),
+        "attention_bench": widgets.attention_bench(*numbers, words),
+        "compare": widgets.compare(make_weights(3, 4), make_weights(3, 4, seed=1)),
+        "alignment_view": widgets.alignment_view(make_weights(3, 4), words, list("xyz"), gold={(1, 2)}),
+        "positions_view": widgets.positions_view(length=11, width=6),
+        "patch_view": widgets.patch_view(
+            image, make_weights(2, 3, 7, 7), patch_size=3, gold=image[..., 0] > 0.5
+        ),
+        "generation_view": widgets.generation_view(steps, cache=(2, 3, 5)),
+        "predict_then_reveal": widgets.predict_then_reveal(make_weights(4, 4), words, asked=[1, 3]),
+    }

@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { difference, module, numbers } from "./numbers.mjs";
+
+const { similarityByDistance, sinusoidal } = await module("positions_math");
+const { nextToken } = await module("sampling_math");
+const { strongestLines } = await module("head_view");
+const { scoreOf } = await module("predict_then_reveal");
+
+test("positions and their similarity are Python's", () => {
+  for (const { given, code, alike } of numbers.positions) {
+    const mine = sinusoidal(...given);
+    assert.ok(difference(mine, code) < 1e-12);
+    assert.ok(difference(similarityByDistance(mine), alike) < 1e-12);
+  }
+});
+
+test("another base would be noticed", () => {
+  const { given: [length, width, base], code } = numbers.positions[2];
+  assert.ok(difference(sinusoidal(length, width, base * 1.01), code) > 1e-3);
+});
+
+test("the next token's distribution is torch's", () => {
+  for (const { logits, how, probabilities } of numbers.sampling) {
+    assert.ok(difference(nextToken(logits, how).probabilities, probabilities) < 1e-13, JSON.stringify(how));
+  }
+});
+
+test("temperature zero is greedy, and the first of equals wins", () => {
+  const how = { temperature: 0, topK: 0, topP: 1 };
+  assert.deepEqual(nextToken([1, 3, 3, 2], how).probabilities, [0, 1, 0, 0]);
+});
+
+test("a token of no probability is never kept", () => {
+  const { probabilities, kept } = nextToken([0, -Infinity], { temperature: 1, topK: 0, topP: 1 });
+  assert.deepEqual([probabilities, kept], [[1, 0], [true, false]]);
+});
+
+test("the strongest lines are drawn, weakest first", () => {
+  const values = Float32Array.of(0.005, 0.2, 0.75, 0.045, 0.5, 0.5);
+  const weights = (most) => strongestLines([{ head: 4, values }], 3, 0.01, most).map((line) => line.weight);
+  assert.equal(difference(weights(99), [0.045, 0.2, 0.5, 0.5, 0.75]) < 1e-6, true);
+  assert.equal(difference(weights(3), [0.5, 0.5, 0.75]) < 1e-6, true);
+  const [line] = strongestLines([{ head: 4, values }], 3, 0.7, 9);
+  assert.deepEqual([line.head, line.query, line.key], [4, 0, 2]);
+});
+
+test("a guess scores its share of the largest weight", () => {
+  assert.equal(scoreOf([0.25, 0.5, 0.25], 1), 1);
+  assert.equal(scoreOf([0.25, 0.5, 0.25], 2), 0.5);
+  assert.equal(scoreOf([0, 0], 1), 0);
+});

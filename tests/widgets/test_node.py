@@ -1,0 +1,113 @@
+"""The pure parts of static/ under node's own test runner, against numbers from Python."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from course_lib.widgets.payload import pack
+
+pytestmark = pytest.mark.browser
+
+TESTS = Path(__file__).parent / "js"
+
+
+def bench_cases():
+    """Attention in float64 as torch computes it, for several shapes, masks and temperatures."""
+    cases = []
+    for seed, (queries, keys, width, out) in enumerate(
+        [(1, 1, 1, 1), (3, 5, 2, 4), (8, 8, 4, 3), (2, 7, 3, 2)]
+    ):
+        generator = torch.Generator().manual_seed(seed)
+        q, k, v = (
+            torch.randn(*shape, generator=generator, dtype=torch.float64) * 3
+            for shape in ((queries, width), (keys, width), (keys, out))
+        )
+        mask = torch.rand(queries, keys, generator=generator) > 0.4
+        mask[0] = False
+        for scaled, masked, temperature in [(True, False, 1.0), (False, True, 0.25), (True, True, 4.0)]:
+            scores = q @ k.T
+            divided = scores / width**0.5 if scaled else scores
+            hidden = divided.masked_fill(~mask, -torch.inf) if masked else divided
+            weights = torch.softmax(hidden / temperature, dim=-1).nan_to_num(0.0)
+            cases.append(
+                {
+                    "given": {
+                        "query": q.tolist(), "key": k.tolist(), "value": v.tolist(), "mask": mask.tolist(),
+                        "scaled": scaled, "masked": masked, "temperature": temperature,
+                    },
+                    "scores": scores.tolist(), "scaled": divided.tolist(), "weights": weights.tolist(),
+                    "output": (weights @ v).tolist(),
+                }
+            )  # fmt: skip
+    return cases
+
+
+def packed_cases():
+    numbers = np.random.default_rng(0)
+    weights = numbers.dirichlet(np.full(7, 0.3), size=(2, 3, 5))
+    mask = numbers.random((1, 1, 5, 7)) > 0.5
+    return [
+        {
+            "packed": pack(array, exact),
+            "values": array.reshape(-1, 35).astype(float).tolist(),
+            "within": within,
+        }
+        for array, exact, within in [(weights, True, 1e-7), (weights, False, 1 / 255), (mask, None, 0)]
+    ]
+
+
+def position_cases():
+    """Sinusoids by the paper's formula, written out place by place, and their mean cosines."""
+    cases = []
+    for length, width, base in [(1, 2, 10000.0), (13, 6, 10000.0), (29, 10, 37.0)]:
+        code = torch.zeros(length, width, dtype=torch.float64)
+        for place in range(width // 2):
+            angle = torch.arange(length, dtype=torch.float64) / base ** (2 * place / width)
+            code[:, 2 * place], code[:, 2 * place + 1] = angle.sin(), angle.cos()
+        unit = torch.nn.functional.normalize(code, dim=-1)
+        alike = [torch.diagonal(unit @ unit.T, distance).mean().item() for distance in range(length)]
+        cases.append({"given": [length, width, base], "code": code.tolist(), "alike": alike})
+    return cases
+
+
+def sampling_cases():
+    """Next-token distributions by torch: temperature, then top-k, then the least set that reaches top-p."""
+    cases = []
+    for seed, (temperature, top_k, top_p) in enumerate(
+        [(1.0, 0, 1.0), (0.5, 3, 1.0), (2.0, 0, 0.6), (1.5, 5, 0.8)]
+    ):
+        logits = torch.randn(11, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
+        scores = logits / temperature
+        if top_k:
+            scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
+        ordered, places = scores.softmax(-1).sort(descending=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
+        expected = torch.zeros_like(logits).scatter(0, places, ordered / ordered.sum())
+        how = {"temperature": temperature, "topK": top_k, "topP": top_p}
+        cases.append({"logits": logits.tolist(), "how": how, "probabilities": expected.tolist()})
+    return cases
+
+
+def test_node_agrees_with_python(node, tmp_path):
+    numbers = tmp_path / "numbers.json"
+    cases = {
+        "bench": bench_cases(),
+        "packed": packed_cases(),
+        "positions": position_cases(),
+        "sampling": sampling_cases(),
+    }
+    numbers.write_text(json.dumps(cases), encoding="utf-8")
+    done = subprocess.run(
+        [node, "--test", *map(str, sorted(TESTS.glob("*.test.mjs")))],
+        env={**os.environ, "NUMBERS": str(numbers)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "# fail 0" in done.stdout and "# pass 0" not in done.stdout
