@@ -9,8 +9,10 @@ import jaxtyping
 import pytest
 import torch
 
-# It has no tensors, and the check of each of its many small calls would take half a minute.
-import course_lib.data.grammar  # noqa: F401
+# Imported before the hook, and so unchecked. The grammar has no tensors, and checking each of its many small
+# calls would take half a minute. The views take whatever a learner has, lists and whole numbers included.
+import course_lib.data.grammar
+import course_lib.widgets  # noqa: F401
 
 # From here on each call into course_lib is checked against its shape annotations, by beartype. A learner's
 # import is not slowed down by it.
