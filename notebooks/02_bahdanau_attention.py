@@ -31,6 +31,7 @@ from course_lib.decoding import greedy_decode
 from course_lib.metrics import alignment_error_rate, alignment_from_weights, corpus_bleu
 from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from course_lib.training import PairBatches, fit, translation_loss
+from course_lib.widgets import alignment_view
 
 torch.set_printoptions(precision=3, sci_mode=False)
 torch.set_num_threads(1)  # these tensors are small: more threads would mostly wait for one another
@@ -402,6 +403,17 @@ for ax, pair in zip(axes, (feet, miss), strict=True):
 # "My feet hurt" is *j'ai mal aux pieds*, "I have ache at the feet". No training sentence says it; others
 # with other persons and other parts of the body do. Follow *pieds* to its column, and *mal* to its own. In
 # the second map the sentence turns round: who is missed becomes the subject in French.
+#
+# Now step through a translation yourself, word by word. Click into the view, or reach it with Tab, and use
+# the arrow keys. Before each step, guess where the decoder will look.
+
+# %%
+long = next(pair for pair in data.test if len(pair.source) == 13)
+alignment_view(attention_weights(attentive, [long])[0], long.source, long.target, gold=long.alignment)
+
+# %% [markdown]
+# *What to look at: the source words are shaded by their weight, and the gold links are outlined. Watch the
+# places where French puts a word elsewhere than English does.*
 #
 # ## 2.5 Grade it
 #

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from course_lib.attention import causal_mask, masked_softmax, padding_mask, scaled_dot_product_attention
+from course_lib.widgets import attention_bench, attention_map, compare
 
 torch.manual_seed(3)
 torch.set_printoptions(precision=3, sci_mode=False)
@@ -222,6 +223,15 @@ print("weights\n", weights, "\nsum over keys", weights.sum(dim=-1), "\noutput\n"
 # The values were chosen so that you can read the weights in the output: value $j$ is 10 in column $j$ and 0
 # elsewhere.
 #
+# Now take the machine apart. The view below does the whole computation in the page, from the same numbers,
+# in five stages. Every number of $Q$, $K$ and $V$ can be edited; click any other number and its arithmetic
+# is written out. **Try this, and predict each time:** double the first query. Make two keys equal. Switch
+# the division off.
+
+# %%
+attention_bench(query, key, value, queries=["query 1", "query 2"], keys=["key 1", "key 2", "key 3"])
+
+# %% [markdown]
 # ### Which size must agree with which?
 #
 # Queries, keys and values have two sizes each: how many, and how wide. Before you run the next cell, decide
@@ -471,34 +481,25 @@ None
 
 
 # %%
-def plot_weights(ax, weights):
-    image = ax.imshow(weights, vmin=0, vmax=1, cmap="viridis")
-    for i, j in ((i, j) for i in range(weights.shape[0]) for j in range(weights.shape[1])):
-        ax.text(j, i, f"{weights[i, j]:.2f}", ha="center", va="center", fontsize=7,
-                color="black" if weights[i, j] > 0.6 else "white")  # fmt: skip
-    ax.set(xlabel="key $j$", ylabel="query $i$")
-    return image
-
-
 x = torch.randn(6, 64)
 query_matrix, key_matrix = torch.randn(2, 64, 64) / math.sqrt(64)
 q, k = x @ query_matrix, x @ key_matrix  # (position, d_k)
-figure, axes = plt.subplots(1, 3, figsize=(9, 2.9), layout="constrained")
-for ax, title, mask in (
-    (axes[0], "no mask", None),
-    (axes[1], "causal mask", causal_mask(6)),
-    (axes[2], "padding: four real keys", padding_mask([4], 6)[0, 0]),
-):
-    _, weights = scaled_dot_product_attention(q, k, x, mask)
-    image = plot_weights(ax, weights)
-    ax.set_title(title)
-figure.colorbar(image, ax=axes, label="weight")
-None
+names = [f"position {i}" for i in range(6)]
+
+_, causal_weights = scaled_dot_product_attention(q, k, x, causal_mask(6))
+attention_map(causal_weights, names, names, mask=causal_mask(6), title="A causal mask")
+
+# %%
+four_keys = padding_mask([4], 6)[0, 0]  # (1, key)
+_, padded_weights = scaled_dot_product_attention(q, k, x, four_keys)
+attention_map(
+    padded_weights, names, names, mask=four_keys.expand(6, 6), title="Four real keys, two of padding"
+)
 
 # %% [markdown]
 # *What to look at: every row sums to one. The causal map is empty above its diagonal, and its first row has
-# no choice but to look at itself. The last row is the same in the first two maps: the last position may see
-# everything anyway. In the third map the weight of the two padded keys has gone to the four real ones.*
+# no choice but to look at itself. In the second map two columns are empty, and their weight has gone to the
+# four real keys. Point at a cell, or walk with the arrow keys, to read its weight.*
 #
 # Nothing makes the diagonal bright. A position need not look at itself: with two different matrices it can
 # ask for something that it is not.
@@ -621,6 +622,14 @@ print(
 )
 assert on_same + on_other > 1.5 * 2 * by_chance
 
+# One signal: "t" marks the positions of triangles, "r" those of rectangles, a bare number flat ground.
+labels = [str(position) for position in range(LENGTH)]
+for centre, kind in zip(test_centre[0].tolist(), test_kind[0].tolist(), strict=True):
+    for position in range(centre - WIDTH // 2, centre + WIDTH // 2 + 1):
+        labels[position] = f"{'tr'[kind]} {position}"
+one_signal = weights[0]
+attention_map(one_signal, labels, labels, title="What the layer looks at in one signal")
+
 # %% [markdown]
 # If you predicted "nearly all on the same kind", so did we. It is not so. The layer looks at bumps and not
 # at the ground, but it does not choose between the kinds as the story says. How can it then tell the two
@@ -686,7 +695,13 @@ moved = (late_after @ later - late @ x)[:5].norm(dim=-1)
 print("outputs 0 to 4 moved by", moved)
 assert moved.max() > 1e-3
 
+# %%
+right = masked_softmax(x @ x.T / math.sqrt(8), causal_mask(6))
+compare(late, right)
+
 # %% [markdown]
+# *What to look at: wherever a query may look, the late mask gives it too little, except in the last row.*
+#
 # Two symptoms. The rows no longer sum to one. And the future **does** leak: its scores have taken part in
 # the sum that softmax divides by. In training such a model can read from the size of its outputs what is to
 # come.
