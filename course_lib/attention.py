@@ -11,6 +11,7 @@ of zero, never NaN.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from jaxtyping import Bool, Float
@@ -449,7 +450,8 @@ def record_attention(module: nn.Module) -> Iterator[dict[str, Tensor | list[Tens
 
 def _check_sizes(least: int, **sizes: int) -> None:
     for name, size in sizes.items():
-        if not isinstance(size, int | torch.SymInt) or isinstance(size, bool) or size < least:
+        # Integral: NumPy's whole numbers too. SymInt: a size that torch.export does not know yet.
+        if not isinstance(size, Integral | torch.SymInt) or isinstance(size, bool) or size < least:
             raise ValueError(f"{name} must be an int of at least {least}, got {size!r}")
 
 

@@ -1,5 +1,6 @@
 """Bad calls of the attention library: each must name what was wrong, with its shapes, and what to do."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,11 @@ NAN = float("nan")
 
 def t(*shape, dtype=torch.float32):
     return torch.ones(shape, dtype=dtype)
+
+
+def array(*values, dtype=np.int64):
+    """A NumPy array, or for a single value a number of NumPy."""
+    return dtype(values[0]) if len(values) == 1 else np.array(values, dtype=dtype)
 
 
 def allow(*shape):
@@ -69,6 +75,9 @@ BAD_CALLS = [
     ("causal_mask(True)", V, [WHOLE, "True"]),
     ("causal_mask(None)", V, [WHOLE, "None"]),
     ("causal_mask('3')", V, [WHOLE, "'3'"]),
+    ("causal_mask(array(3, dtype=np.float64))", V, [WHOLE, "3.0"]),
+    ("causal_mask(array(1, dtype=np.bool_))", V, [WHOLE, "True"]),
+    ("causal_mask(array(-3))", V, ["at least 0", "-3"]),
     ("causal_mask(t(3, 5))", V, [WHOLE, "tensor"]),
     ("sliding_window_mask(5, 0)", V, ["window", "at least 1", "got 0"]),
     ("sliding_window_mask(-5, 2)", V, ["length", "at least 0", "-5"]),
@@ -244,6 +253,16 @@ def test_bad_calls_say_what_was_wrong(call, error, words):
 GOOD_CALLS = {
     "causal_mask(0)": (0, 0),
     "causal_mask(3, 0)": (3, 0),
+    "causal_mask(array(3), array(5))": (3, 5),
+    "padding_mask([1, 2], array(7))": (2, 1, 1, 7),
+    "padding_mask(array(1, 2))": (2, 1, 1, 2),
+    "sliding_window_mask(array(5), array(2))": (5, 5),
+    "MultiHeadAttention(array(6), array(3))(t(2, 5, 6))": (2, 5, 6),
+    "AdditiveAttention(array(7), array(7), array(5))(t(2, 3, 7), t(2, 5, 7), t(2, 5, 7))[0]": (
+        2,
+        3,
+        7,
+    ),
     "padding_mask([0, 0])": (2, 1, 1, 0),
     "padding_mask(range(1, 6), 7)": (5, 1, 1, 7),
     "sliding_window_mask(0, 1)": (0, 0),

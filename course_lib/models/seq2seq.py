@@ -34,7 +34,6 @@ class Seq2SeqConfig:
     bidirectional: bool = True
     tied_output: bool = True
     dropout: float = 0.0
-    pad_id: int = 0
 
     def __post_init__(self):
         if self.bidirectional and self.hidden_size % 2:
