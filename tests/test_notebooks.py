@@ -16,8 +16,9 @@ from PIL import Image, PngImagePlugin
 
 from notebooks import build
 
-CHAPTERS = ["02_bahdanau_attention", "03_scaled_dot_product_attention"]
+CHAPTERS = ["01_attention_pooling", "02_bahdanau_attention", "03_scaled_dot_product_attention"]
 CLAIMS = {
+    "01": {"claim-C02", "claim-C03"},
     "02": {"claim-C01", "claim-C04", "claim-C05", "claim-C06", "claim-C07"},
     "03": {"claim-C08", "claim-C09", "claim-C11", "claim-C12", "claim-C15"},
 }
