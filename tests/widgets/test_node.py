@@ -84,7 +84,9 @@ def kernel_cases():
         "epanechnikov": lambda u: 0.75 * (1 - u**2).clamp(min=0),
     }
     generator = torch.Generator().manual_seed(0)
-    keys, values, queries = (torch.rand(size, generator=generator, dtype=torch.float64) for size in (7, 7, 13))
+    keys, values, queries = (
+        torch.rand(size, generator=generator, dtype=torch.float64) for size in (7, 7, 13)
+    )
     cases = []
     for name, kernel in kernels.items():
         for width in (0.03, 0.2, 1.5):

@@ -465,7 +465,9 @@ def test_a_kernel_is_chosen_and_widened_in_the_page(open_page):
     assert opened.say() == "query 1.00: no point in the window, so every weight is zero"
     # At the edge of its window a boxcar still counts a point in full.
     opened.view().get_by_label("Kernel").select_option("boxcar")
-    assert opened.say() == "boxcar kernel, width 1.00: error 0; queries without a point in their window: 1 of 5"
+    assert opened.say() == (
+        "boxcar kernel, width 1.00: error 0; queries without a point in their window: 1 of 5"
+    )
     opened.focus(canvas=1)
     opened.press("Home", "ArrowRight")
     assert re.match(r"query \d.00 attends to key 4.00: [\d.]+$", opened.say())
