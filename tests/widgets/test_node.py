@@ -89,7 +89,7 @@ def kernel_cases():
     )
     cases = []
     for name, kernel in kernels.items():
-        for width in (0.03, 0.2, 1.5):
+        for width in (0.05, 0.2, 1.5):
             closeness = kernel((queries[:, None] - keys) / width)
             weights = (closeness / closeness.sum(dim=-1, keepdim=True)).nan_to_num(0.0)
             given = {"keys": keys.tolist(), "values": values.tolist(), "queries": queries.tolist()}

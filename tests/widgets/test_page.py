@@ -446,25 +446,24 @@ def test_a_kernel_is_chosen_and_widened_in_the_page(open_page):
     view = kernel_regression_view([0, 4], [10, 20], [0, 1, 2, 3, 4], truth=[10, 10, 15, 20, 20], width=100)
     opened = open_page(view)
     before = colours(opened)
-    opened.view().get_by_label("Kernel").select_option("triangular")
+    opened.view().get_by_label("Kernel", exact=True).select_option("triangular")
     assert colours(opened) != before
-    opened.view().get_by_label("Width").fill("0.6")  # 3.98, so that only query 2 reaches both points evenly
+    opened.view().get_by_label("Width", exact=True).fill("0.6")  # 3.98, so that only query 2 reaches both points evenly
     assert opened.say().startswith("triangular kernel, width 3.98: error ")
     opened.focus()
     opened.press("Home", "ArrowRight", "ArrowRight")
     assert opened.say() == (
         "query 2.00: estimate 15.00, true 15.00; most weight, 0.50, on key 0; 2 of 2 weights are above 0.01"
     )
-    opened.view().get_by_label("Width").fill("0")
+    opened.view().get_by_label("Width", exact=True).fill("0")
     assert opened.say() == (
         "triangular kernel, width 1.00: error 0; queries without a point in their window: 3 of 5"
     )
-    opened.press("Home")
     opened.focus()
     opened.press("Home", "ArrowRight")
     assert opened.say() == "query 1.00: no point in the window, so every weight is zero"
     # At the edge of its window a boxcar still counts a point in full.
-    opened.view().get_by_label("Kernel").select_option("boxcar")
+    opened.view().get_by_label("Kernel", exact=True).select_option("boxcar")
     assert opened.say() == (
         "boxcar kernel, width 1.00: error 0; queries without a point in their window: 1 of 5"
     )

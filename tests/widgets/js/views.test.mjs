@@ -4,6 +4,7 @@ import { difference, module, numbers } from "./numbers.mjs";
 
 const { similarityByDistance, sinusoidal } = await module("positions_math");
 const { regress } = await module("kernel_math");
+const { ticks } = await module("kernel_regression_view");
 const { nextToken } = await module("sampling_math");
 const { strongestLines } = await module("head_view");
 const { scoreOf } = await module("predict_then_reveal");
@@ -44,6 +45,14 @@ test("a window with nothing in it was among them, and another kernel or width wo
 test("a Gaussian far narrower than the gaps is the nearest neighbour, not a division by zero", () => {
   const { weights } = regress({ keys: [0, 1], values: [5, 7], queries: [0.4, 0.6] }, "gaussian", 1e-6);
   assert.deepEqual(weights, [[1, 0], [0, 1]]);
+});
+
+test("an axis gets round numbers inside its range", () => {
+  assert.deepEqual(ticks(4.8, 18.3, 4), [5, 10, 15]);
+  assert.deepEqual(ticks(-0.3, 0.3, 8), [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]);
+  assert.deepEqual(ticks(0, 24000, 5), [0, 5000, 10000, 15000, 20000]);
+  assert.deepEqual(ticks(7, 7, 4), [7]);
+  assert.deepEqual(ticks(7.5, 7.5, 4), []);
 });
 
 test("the next token's distribution is torch's", () => {
