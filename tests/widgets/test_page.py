@@ -448,10 +448,10 @@ def test_a_kernel_is_chosen_and_widened_in_the_page(open_page):
     before = colours(opened)
     opened.view().get_by_label("Kernel", exact=True).select_option("triangular")
     assert colours(opened) != before
-    opened.view().get_by_label("Width", exact=True).fill("0.6")  # 3.98, so that only query 2 reaches both points evenly
+    opened.view().get_by_label("Width", exact=True).fill("0.6")  # 3.98
     assert opened.say().startswith("triangular kernel, width 3.98: error ")
     opened.focus()
-    opened.press("Home", "ArrowRight", "ArrowRight")
+    opened.press("Home", "ArrowRight", "ArrowRight")  # half way between the two points
     assert opened.say() == (
         "query 2.00: estimate 15.00, true 15.00; most weight, 0.50, on key 0; 2 of 2 weights are above 0.01"
     )
