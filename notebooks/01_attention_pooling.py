@@ -17,17 +17,9 @@
 # **Time.** The chapter runs in less than half a minute on a laptop's CPU, without a network.
 
 # %%
-import math
-
-import matplotlib.pyplot as plt
 import torch
-from torch.testing import assert_close
 
-from course_lib.attention import masked_softmax, scaled_dot_product_attention
-from course_lib.widgets import attention_map, kernel_regression_view
-
-torch.set_printoptions(precision=3, sci_mode=False)
-torch.set_num_threads(1)  # these tensors are small: more threads would mostly wait for one another
+from course_lib.widgets import attention_map
 
 # Every word as seven numbers: is it alive, furry, winged, long, shelled; does it roll; has it a motor?
 entries = {
@@ -57,8 +49,22 @@ attention_map(word_weights, list(questions), list(entries), title="A soft dictio
 # "bat" look? Point at a cell, or click into the map and walk with the arrow keys.*
 #
 # That is attention: a question, some things to look at, and weights that say how much of each. This chapter
-# takes it apart. (The cell above is the only one that you need not read yet. Every step of it comes back.)
-#
+# takes it apart. (That cell is the only one that you need not read yet. Every step of it comes back.)
+# First, the tools for the rest of the chapter:
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+from torch.testing import assert_close
+
+from course_lib.attention import masked_softmax, scaled_dot_product_attention
+from course_lib.widgets import kernel_regression_view
+
+torch.set_printoptions(precision=3, sci_mode=False)
+torch.set_num_threads(1)  # these tensors are small: more threads would mostly wait for one another
+
+# %% [markdown]
 # ## 1.1 A dictionary that says no
 #
 # Suppose we have counted the legs and wheels of the six words. Then we ask about a kitten.
@@ -266,7 +272,8 @@ plt.show()
 # means *may attend*. The library's `masked_softmax(scores, mask)` gives excluded keys the weight zero, and
 # shares the rest by softmax.
 #
-# Try it with all four kernels:
+# Try it with all four kernels. The second loop is a **negative control**, which you will meet all over this
+# course: it checks that the test above it could have failed.
 
 # %%
 by_kernel, by_scores = {}, {}
@@ -276,7 +283,7 @@ for name, kernel in kernels.items():
     by_scores[name] = masked_softmax(closeness.log(), mask=closeness > 0)
     assert_close(by_scores[name], by_kernel[name])
 
-for name in kernels:  # the negative control: no kernel passes for another
+for name in kernels:  # no kernel passes for another
     for other in kernels:
         assert torch.allclose(by_scores[name], by_kernel[other], atol=1e-3) == (name == other)
 print("all four kernels are a softmax of their logarithm, masked to their window")
@@ -295,7 +302,7 @@ print("all four kernels are a softmax of their logarithm, masked to their window
 #
 # The last term is the same for every key, and softmax does not notice what is the same for all: it cancels.
 # The term before it cancels too **if all keys have one length**, that is, one norm $\lVert k_j\rVert$. Then
-# a dot product is left, divided by $h^2$.
+# what is left is a dot product, scaled by $1/h^2$.
 #
 # Hours have such keys. Put them on the face of a clock with 24 hours, where every hour is a point at the
 # same distance from the middle, and half past eleven at night lies next to midnight:
@@ -655,8 +662,9 @@ assert (weights[empty] == 0).all() and ((weights @ degrees)[empty] == 0).all()
 # zero for an answer. It was not zero degrees. It means that nobody was asked, and you can tell by the sum
 # of the weights, which is zero too.
 #
-# **3. Weights that do not sum to one, and weights below zero.** Where will the answers of the dictionary
-# lie if the weights sum to 1.3? Where, if they sum to one but some are negative?
+# **3. Weights that do not sum to one, and weights below zero.** In section 1.3 both were caught. Where do
+# the answers of the dictionary go if the weights sum to 1.3? Where, if they sum to one but some are
+# negative? Sketch both clouds before you look.
 
 # %%
 squared_distance = (query[:, None] - key[None]).square().sum(dim=-1)  # (query, key): words, as in 1.3
@@ -687,8 +695,8 @@ assert furthest_outside(too_much @ value) > 0.5 and furthest_outside(negative @ 
 # Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
 # cell again: no error means that your answer is right. Hints and solutions are folded.
 #
-# **1.1 One line.** Given `scores` (query, key) and `values` (key, width), return the pooled values (query,
-# width).
+# **1.1 One line.** Given `scores` (query, key) and `values` (key, d), return the pooled values (query, d):
+# for each query the mean of the values, weighted by the softmax of its scores.
 
 
 # %% tags=["exercise"]
@@ -883,7 +891,7 @@ def learn_two_widths(hour, useless): ...
 #   the kernel's window. With a Gaussian kernel and keys of one length it equals scaled dot-product
 #   attention, values and gradients. Its width sits in the score; we learned it by gradient descent, and on
 #   our day it came close to the best there was (C03).
-# - A query that may see its own answer learns nothing: the width collapses.
+# - Where each query may see its own answer, learning goes astray: the width shrinks towards nothing.
 # - Softmax survives where the plain formula divides zero by zero.
 #
 # **What the papers say.** [Nadaraya (1964)](https://doi.org/10.1137/1109020) and [Watson

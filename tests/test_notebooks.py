@@ -201,6 +201,16 @@ def test_png_keeps_its_picture_and_loses_its_metadata():
     assert Image.open(io.BytesIO(small)).convert("RGB").tobytes() == picture.tobytes()
 
 
+def test_png_that_was_made_small_stays_as_it_is():
+    """Also where the palette's 256 colours are not all used: a thousand colours on white."""
+    picture, file = Image.new("RGB", (97, 89), "white"), io.BytesIO()
+    for place in range(1200):
+        picture.putpixel((place % 97, place // 97), (place % 251, place % 241, 255 - place % 13))
+    picture.save(file, "PNG")
+    small = build.small_png(file.getvalue())
+    assert build.small_png(small) == small != file.getvalue()
+
+
 SOURCE_DAMAGE = {
     "a header": ("# %% [markdown]", "# ---\n# ---\n# %% [markdown]", "no header"),
     "code that is not in the notebook": ("6 * 7", "6 * 8", "differs from its source"),

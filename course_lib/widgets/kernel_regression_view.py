@@ -75,6 +75,7 @@ def kernel_regression_view(
     if not 0 < width < np.inf:
         raise ValueError(f"width={width}: give a positive number, in the units of x_train.")
 
+    name = kernel.capitalize() if kernel in ("gaussian", "epanechnikov") else kernel  # named after people
     key_order, query_order = np.argsort(given["x_train"]), np.argsort(given["x_query"])
     keys, values = given["x_train"][key_order], given["y_train"][key_order]
     queries = given["x_query"][query_order]
@@ -89,7 +90,9 @@ def kernel_regression_view(
             left.plot(queries, right, "--", color="#545e59")
         left.plot(queries, np.where(answered, estimates, np.nan), color="#0a6660")
         left.plot(keys, values, "o", color="#7b857f", markersize=3)
-        left.set_title(f"{kernel} kernel, width {width:g}", fontsize=9)
+        left.set_title(f"{name} kernel, width {width:g}", fontsize=9)
+        left.set_xlabel(xlabel, fontsize=8)
+        left.set_ylabel(ylabel, fontsize=8)
         left.tick_params(labelsize=8)
         heat(other, weights, title="weights: queries down, keys across", vmin=0)
 
@@ -113,7 +116,7 @@ def kernel_regression_view(
             "ylabel": ylabel,
         },
         alt=f"{len(keys)} points, {len(queries)} {'query' if len(queries) == 1 else 'queries'}, "
-        f"{kernel} kernel of width {width:g}; estimates from {shown.min():.3g} to {shown.max():.3g}",
+        f"{name} kernel of width {width:g}; estimates from {shown.min():.3g} to {shown.max():.3g}",
         picture=lambda: draw(paint, panels=2),
         table=table,
     )
