@@ -159,9 +159,9 @@ def merge_streams(outputs):
 def small_png(png):
     """The same picture in 256 colours: a third of the size, and no word on what drew it, and when."""
     picture = Image.open(io.BytesIO(png))
-    for _ in range(2):  # the second pass drops unused colours of the first, so that a third changes nothing
-        picture = picture.convert("RGB")
-        picture = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    if picture.mode == "P":  # it has been here before
+        return png
+    picture = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
