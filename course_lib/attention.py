@@ -353,27 +353,33 @@ class MultiHeadAttention(_AttentionLayer):
         key: Float[Tensor, "batch key d_model"] | None = None,
         value: Float[Tensor, "batch key d_model"] | None = None,
         mask: Bool[Tensor, "..."] | None = None,
+        projected: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
         """Attend from query to query, or with a key from query to key; the value is the key unless given.
 
+        `projected`, from `project`, stands in for key and value and saves projecting them again, as in
+        decoding, where each step adds one position to those that are already projected.
+
         Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean or mixed dtypes.
         """
-        if key is None and value is not None:
+        if projected is not None:
+            if key is not None or value is not None:
+                raise ValueError("projected stands in for key and value: give either, not both")
+        elif key is None and value is not None:
             raise ValueError(
                 "a value without a key: give both for cross-attention, neither for self-attention"
             )
-        key = query if key is None else key
-        value = key if value is None else value
-        _check_axes(query=query, key=key, value=value)
+        _check_axes(query=query)
         _check_projection("query", query, self.query_projection.weight)
-        _check_projection("key", key, self.key_projection.weight)
-        _check_projection("value", value, self.value_projection.weight)
-        _check_pair("query", query, "key", key)
+        if projected is None:
+            key = query if key is None else key
+            _check_pair("query", query, "key", key)
+            projected = self.project(key, value)
+        query = self._split_heads(self.query_projection(query))
+        key, value = projected
+        _check_pair("query of each head", query, "projected key", key)
         _check_key_and_value(key, value)
 
-        query = self._split_heads(self.query_projection(query))
-        key = self._split_heads(self.key_projection(key))
-        value = self._split_heads(self.value_projection(value))
         if mask is not None:
             mask = _fit_mask(mask, torch.Size((*query.shape[:-1], key.shape[-2])))
         dropout = self.dropout if self.training else 0.0
@@ -384,6 +390,20 @@ class MultiHeadAttention(_AttentionLayer):
         else:
             heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.output_projection(heads.transpose(1, 2).flatten(2))
+
+    def project(
+        self, key: Float[Tensor, "batch key d_model"], value: Float[Tensor, "batch key d_model"] | None = None
+    ) -> tuple[Float[Tensor, "batch head key d_k"], Float[Tensor, "batch head key d_k"]]:
+        """Give each head's keys and values, x_k W^K_h and x_v W^V_h; the value is the key unless given.
+
+        Raises ValueError if shapes do not fit.
+        """
+        value = key if value is None else value
+        _check_axes(key=key, value=value)
+        _check_projection("key", key, self.key_projection.weight)
+        _check_projection("value", value, self.value_projection.weight)
+        _check_key_and_value(key, value)
+        return self._split_heads(self.key_projection(key)), self._split_heads(self.value_projection(value))
 
     def _split_heads(
         self, projected: Float[Tensor, "batch position d_model"]

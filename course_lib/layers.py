@@ -1,0 +1,202 @@
+"""The blocks that Transformers are stacked from: attention, a network for each position, and what ties them.
+
+Every sublayer, whether it attends or not, is tied in the same way: it is added to what it was given (a
+residual connection), and LayerNorm stands either before it (pre-norm) or after the sum (post-norm).
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from course_lib.attention import MultiHeadAttention, _check_axes, _check_sizes
+
+Past = Float[Tensor, "2 batch head position d_k"]  # the keys, and the values, of positions already seen
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a bend between them, applied to each position by itself.
+
+    FFN(x) = W_2 activation(W_1 x + b_1) + b_2
+
+    Shapes: (..., d_model) to (..., d_model), with d_ff numbers in between. `dropout` is applied to those.
+
+    Raises ValueError for a size below 1 and for an activation other than "relu" and "gelu".
+    Source: Vaswani et al. 2017, section 3.3, with ReLU; GPT and the Vision Transformer use GELU.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0, activation: str = "relu"):
+        super().__init__()
+        _check_sizes(1, d_model=d_model, d_ff=d_ff)
+        activations = {"relu": nn.ReLU, "gelu": nn.GELU}
+        if activation not in activations:
+            raise ValueError(f"activation is {activation!r}; choose 'relu' or 'gelu'")
+        self.expand = nn.Linear(d_model, d_ff)
+        self.activation = activations[activation]()
+        self.dropout = nn.Dropout(dropout)
+        self.contract = nn.Linear(d_ff, d_model)
+        for linear in (self.expand, self.contract):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        return self.contract(self.dropout(self.activation(self.expand(x))))
+
+
+class ResidualConnection(nn.Module):
+    """Add a sublayer to its input, with LayerNorm before the sublayer or after the sum.
+
+        pre-norm    x + dropout(sublayer(LayerNorm(x)))
+        post-norm   LayerNorm(x + dropout(sublayer(x)))
+
+    Sources: Vaswani et al. 2017, section 5.4 (post-norm); Xiong et al. 2020 compare the two.
+    """
+
+    def __init__(self, d_model: int, dropout: float = 0.0, norm_first: bool = True):
+        super().__init__()
+        self.norm_first = norm_first
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch position d_model"], sublayer: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch position d_model"]:
+        if self.norm_first:
+            return x + self.dropout(sublayer(self.norm(x)))
+        return self.norm(x + self.dropout(sublayer(x)))
+
+    def extra_repr(self) -> str:
+        return f"norm_first={self.norm_first}"
+
+
+class EncoderBlock(nn.Module):
+    """Attend to all positions that the mask allows, then work on each position by itself.
+
+    x = residual(x, self-attention),    x = residual(x, feed-forward)
+
+    With a causal mask this is the block of a decoder-only model such as GPT.
+
+    Raises ValueError if num_heads does not divide d_model, and for input without three axes.
+    Source: Vaswani et al. 2017, section 3.1.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        dropout: float = 0.0,
+        norm_first: bool = True,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        self.attention = MultiHeadAttention(d_model, num_heads, dropout)
+        self.attention_residual = ResidualConnection(d_model, dropout, norm_first)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout, activation)
+        self.feed_forward_residual = ResidualConnection(d_model, dropout, norm_first)
+
+    def forward(
+        self, x: Float[Tensor, "batch position d_model"], mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "batch position d_model"]:
+        """Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean."""
+        _check_axes(x=x)
+        x = self.attention_residual(x, lambda x: self.attention(x, mask=mask))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+    def step(
+        self, x: Float[Tensor, "batch new d_model"], past: Past, mask: Bool[Tensor, "..."] | None = None
+    ) -> tuple[Float[Tensor, "batch new d_model"], Past]:
+        """Go on from positions seen before: return the new ones' outputs, and the past with them in it.
+
+        mask: (new, past and new); without one the new positions see all, as a single newest one may.
+        """
+        x, past = _attend_with_past(self.attention, self.attention_residual, x, past, mask)
+        return self.feed_forward_residual(x, self.feed_forward), past
+
+
+class DecoderBlock(nn.Module):
+    """Attend to the target so far, then to the source, then work on each position by itself.
+
+    x = residual(x, self-attention),    x = residual(x, cross-attention),    x = residual(x, feed-forward)
+
+    In the cross-attention queries come from x, keys and values from the memory, the encoder's output.
+
+    Raises ValueError if num_heads does not divide d_model, and for input without three axes.
+    Source: Vaswani et al. 2017, section 3.1.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        dropout: float = 0.0,
+        norm_first: bool = True,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, num_heads, dropout)
+        self.self_attention_residual = ResidualConnection(d_model, dropout, norm_first)
+        self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout)
+        self.cross_attention_residual = ResidualConnection(d_model, dropout, norm_first)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout, activation)
+        self.feed_forward_residual = ResidualConnection(d_model, dropout, norm_first)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch target d_model"],
+        memory: Float[Tensor, "batch source d_model"] | tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "..."] | None = None,
+        memory_mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch target d_model"]:
+        """memory: the encoder's output, or its keys and values from cross_attention.project.
+        mask: over (target, target), causal for a decoder; memory_mask: over (target, source).
+
+        Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean.
+        """
+        _check_axes(x=x)
+        x = self.self_attention_residual(x, lambda x: self.self_attention(x, mask=mask))
+        x = self._look_at(memory, x, memory_mask)
+        return self.feed_forward_residual(x, self.feed_forward)
+
+    def step(
+        self,
+        x: Float[Tensor, "batch new d_model"],
+        past: Past,
+        memory: Float[Tensor, "batch source d_model"] | tuple[Tensor, Tensor],
+        mask: Bool[Tensor, "..."] | None = None,
+        memory_mask: Bool[Tensor, "..."] | None = None,
+    ) -> tuple[Float[Tensor, "batch new d_model"], Past]:
+        """Go on from positions seen before: return the new ones' outputs, and the past with them in it.
+
+        memory: as in forward; best its keys and values, so that they are projected once for all steps.
+        mask: (new, past and new); without one the new positions see all, as a single newest one may.
+        """
+        x, past = _attend_with_past(self.self_attention, self.self_attention_residual, x, past, mask)
+        x = self._look_at(memory, x, memory_mask)
+        return self.feed_forward_residual(x, self.feed_forward), past
+
+    def _look_at(self, memory: Tensor | tuple[Tensor, Tensor], x: Tensor, mask: Tensor | None) -> Tensor:
+        keys_and_values = self.cross_attention.project(memory) if isinstance(memory, Tensor) else memory
+        return self.cross_attention_residual(
+            x, lambda x: self.cross_attention(x, mask=mask, projected=keys_and_values)
+        )
+
+
+def _attend_with_past(
+    attention: MultiHeadAttention,
+    residual: ResidualConnection,
+    x: Tensor,
+    past: Past,
+    mask: Tensor | None,
+) -> tuple[Tensor, Past]:
+    """Self-attention of new positions to the past and to one another; return output and longer past."""
+    _check_axes(x=x)
+
+    def attend(x):
+        nonlocal past
+        past = torch.cat([past, torch.stack(attention.project(x))], dim=-2)
+        return attention(x, mask=mask, projected=(past[0], past[1]))
+
+    return residual(x, attend), past
