@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from course_lib.attention import MultiHeadAttention, _check_axes, _check_sizes
+from course_lib.attention import MultiHeadAttention, _check_axes, _check_projection, _check_sizes
 
-Past = Float[Tensor, "2 batch head position d_k"]  # the keys, and the values, of positions already seen
+Past = Float[Tensor, "2 batch head _ d_k"]  # the keys, and the values, of positions already seen
 
 
 class FeedForward(nn.Module):
@@ -100,7 +100,7 @@ class EncoderBlock(nn.Module):
         self, x: Float[Tensor, "batch position d_model"], mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "batch position d_model"]:
         """Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean."""
-        _check_axes(x=x)
+        _check_input(x, self.attention)
         x = self.attention_residual(x, lambda x: self.attention(x, mask=mask))
         return self.feed_forward_residual(x, self.feed_forward)
 
@@ -155,7 +155,7 @@ class DecoderBlock(nn.Module):
 
         Raises ValueError if shapes do not fit, TypeError for a mask that is not boolean.
         """
-        _check_axes(x=x)
+        _check_input(x, self.self_attention)
         x = self.self_attention_residual(x, lambda x: self.self_attention(x, mask=mask))
         x = self._look_at(memory, x, memory_mask)
         return self.feed_forward_residual(x, self.feed_forward)
@@ -192,7 +192,7 @@ def _attend_with_past(
     mask: Tensor | None,
 ) -> tuple[Tensor, Past]:
     """Self-attention of new positions to the past and to one another; return output and longer past."""
-    _check_axes(x=x)
+    _check_input(x, attention)
 
     def attend(x):
         nonlocal past
@@ -200,3 +200,9 @@ def _attend_with_past(
         return attention(x, mask=mask, projected=(past[0], past[1]))
 
     return residual(x, attend), past
+
+
+def _check_input(x: Tensor, attention: MultiHeadAttention) -> None:
+    """LayerNorm sees x before attention does, and its complaint would come from inside PyTorch."""
+    _check_axes(x=x)
+    _check_projection("x", x, attention.query_projection.weight)

@@ -152,7 +152,8 @@ class Transformer(nn.Module):
         _check_tokens(target, self.config.target_vocab_size, "target")
         if len(memory.states) != len(target):
             raise ValueError(
-                f"source holds {len(memory.states)} sentences and target {len(target)}; each needs its partner"
+                f"source holds {len(memory.states)} sentences and target {len(target)}; each needs its "
+                f"partner"
             )
         # Padding stands at the end of a target: no real position can look at it through a causal mask.
         mask = causal_mask(target.shape[1]).to(target.device)
