@@ -29,6 +29,10 @@ def attend(query, key, value, mask=None):
     return attention.scaled_dot_product_attention(query, key, value, mask)
 
 
+def scale(number):
+    return attention.scaled_dot_product_attention(t(5, 7), t(3, 7), t(3, 11), scale=number)
+
+
 def add(query=(2, 3, 7), key=(2, 5, 11), value=(2, 5, 17), w=(13, 7), u=(13, 11), v=(13,), mask=None):
     """additive_attention on tensors, or ones of the shapes given."""
     tensors = [t(*x) if isinstance(x, tuple) else x for x in (query, key, value, w, u, v)]
@@ -105,6 +109,10 @@ BAD_CALLS = [
     ("padding_mask([3, 7], 5)", V, ["between 0 and max_length=5", "[3, 7]"]),
     ("padding_mask([3, 4], 4.5)", V, ["max_length", WHOLE, "4.5"]),
     ("padding_mask([3, 4], -1)", V, ["max_length", "at least 0", "-1"]),
+    ("causal_mask(3, device='moon')", V, ["device", "this machine has", "'moon'"]),
+    ("causal_mask(3, 5, 77)", V, ["device", "this machine has", "77"]),
+    ("causal_mask(3, device='cuda:77')", V, ["device", "this machine has", "'cuda:77'"]),
+    ("sliding_window_mask(5, 2, 'moon')", V, ["device", "this machine has", "'moon'"]),
     # masked_softmax and its mask
     ("masked_softmax(None)", T, ["scores", "NoneType"]),
     ("masked_softmax([0.5, 0.5])", T, ["scores", "list"]),
@@ -165,6 +173,13 @@ BAD_CALLS = [
     ("attend(t(5, 7), t(3, 7), t(3, 11), t(5, 3))", T, [MASK, "(5, 3)"]),
     ("attend(t(5, 7), t(3, 7), t(3, 11), allow(3, 5))", V, ["(3, 5)", "(5, 3)"]),
     ("attend(t(2, 5, 7), t(2, 3, 7), t(2, 3, 11), padding_mask([4, 2]))", V, ["(2, 1, 1, 4)", "(2, 5, 3)"]),
+    ("scale(NAN)", V, ["scale", "one finite number", "nan"]),
+    ("scale(float('inf'))", V, ["scale", "one finite number", "inf"]),
+    ("scale('2')", V, ["scale", "one finite number", "'2'"]),
+    ("scale(True)", V, ["scale", "one finite number", "True"]),
+    ("scale(t(7))", V, ["scale", "one finite number", "tensor"]),
+    ("scale(t(5, 7))", V, ["scale", "one finite number", "tensor"]),
+    ("scale(allow(5, 3))", V, ["scale", "one finite number", "tensor"]),
     # additive attention
     ("add(w=(13, 5))", V, ["query has shape (2, 3, 7)", "(13, 5)", "one width for both"]),
     ("add(u=(13, 7))", V, ["key has shape (2, 5, 11)", "(13, 7)"]),
@@ -208,6 +223,8 @@ BAD_CALLS = [
     ("MultiHeadAttention(6, 3, dropout=1.0)", V, ["dropout", "from 0 to below 1", "1.0"]),
     ("MultiHeadAttention(6, 3, dropout=-0.1)", V, ["dropout", "-0.1"]),
     ("MultiHeadAttention(6, 3, dropout=NAN)", V, ["dropout", "nan"]),
+    ("MultiHeadAttention(6, 3, dropout=None)", V, ["dropout", "from 0 to below 1", "None"]),
+    ("MultiHeadAttention(6, 3, dropout='0.1')", V, ["dropout", "from 0 to below 1", "'0.1'"]),
     ("heads((5, 6))", V, ["query", "(batch, position, width)", "(5, 6)", "tensor[None]"]),
     ("heads((2, 5, 7))", V, ["query has shape (2, 5, 7)", "(6, 6)"]),
     ("heads((2, 5, 6), (2, 3, 7))", V, ["key has shape (2, 3, 7)", "(6, 6)"]),
@@ -272,6 +289,8 @@ GOOD_CALLS = {
     "attend(t(0, 7), t(3, 7), t(3, 11))[0]": (0, 11),
     "attend(t(5, 7), t(0, 7), t(0, 11))[0]": (5, 11),
     "attend(t(5, 7), t(3, 7), t(3, 0))[0]": (5, 0),
+    "scale(0)[0]": (5, 11),
+    "scale(torch.tensor(0.5))[0]": (5, 11),
     "heads((2, 0, 6))": (2, 0, 6),
     "heads((0, 5, 6), mask=allow(5, 5))": (0, 5, 6),
     "heads((2, 5, 6), (2, 0, 6))": (2, 5, 6),

@@ -89,6 +89,7 @@ def fetch(file: str | DataFile) -> bytes:
         file: a path listed in `FILES`, such as "multi30k/train.en.gz", or a record of your own.
 
     Raises:
+        TypeError: `file` is neither a path nor a record.
         ValueError: the path is not listed, or the address is not https.
         DataUnavailable: the file cannot be reached, read, stored, or is not the expected one. The message
             names the file, the expected digest, that of what was found, and how to go on without a network.
@@ -97,6 +98,8 @@ def fetch(file: str | DataFile) -> bytes:
         if file not in FILES:
             raise ValueError(f"no data file is called {file!r}; choose from {', '.join(FILES)}")
         file = FILES[file]
+    if not isinstance(file, DataFile):
+        raise TypeError(f"fetch takes a path listed in FILES, or a DataFile, got {file!r:.80}")
     _check_address(file.address)
 
     if folder := os.environ.get(FOLDER_VARIABLE):

@@ -389,6 +389,13 @@ def test_unlisted_names_are_answered_with_the_list(cache):
         fetch("multi30k/train.xx.gz")
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("file", [None, 5, ["multi30k/train.de.gz"]])
+def test_what_is_no_file_is_told_so(cache, file):
+    with pytest.raises(TypeError, match=re.escape(f"a DataFile, got {file!r}")):
+        fetch(file)
+
+
 def test_the_table_of_files():
     assert len(download.FILES) == 9
     for path, file in download.FILES.items():
