@@ -11,6 +11,7 @@ of zero, never NaN.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,6 +35,7 @@ def causal_mask(num_queries: int, num_keys: int | None = None, device=None) -> B
     """
     num_keys = num_queries if num_keys is None else num_keys
     _check_sizes(0, num_queries=num_queries, num_keys=num_keys)
+    _check_device(device)
     return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(num_keys - num_queries)
 
 
@@ -82,6 +84,7 @@ def sliding_window_mask(length: int, window: int, device=None) -> Bool[Tensor, "
     """
     _check_sizes(0, length=length)
     _check_sizes(1, window=window)
+    _check_device(device)
     position = torch.arange(length, device=device)
     return (position[:, None] - position[None, :]).abs() < window
 
@@ -221,6 +224,7 @@ def scaled_dot_product_attention(
     """
     _check_pair("query", query, "key", key)
     _check_key_and_value(key, value)
+    _check_scale(scale)
     if scale is None:
         scale = 1 / math.sqrt(max(query.shape[-1], 1))  # dot_score refuses a width of 0
     weights = masked_softmax(dot_score(query * scale, key), mask)
@@ -333,8 +337,10 @@ class MultiHeadAttention(_AttentionLayer):
                 f"num_heads must divide d_model, since each head gets d_model / num_heads of the width; got "
                 f"d_model={d_model} and num_heads={num_heads}"
             )
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout is the share of weights set to zero, from 0 to below 1; got {dropout}")
+        if not (isinstance(dropout, Real) and 0.0 <= dropout < 1.0):
+            raise ValueError(
+                f"dropout is the share of weights set to zero, from 0 to below 1; got {dropout!r}"
+            )
         self.d_model, self.num_heads, self.d_k = d_model, num_heads, d_model // num_heads
         self.dropout = dropout
         self.query_projection = nn.Linear(d_model, d_model, bias=bias)
@@ -449,8 +455,28 @@ def record_attention(module: nn.Module) -> Iterator[dict[str, Tensor | list[Tens
 
 def _check_sizes(least: int, **sizes: int) -> None:
     for name, size in sizes.items():
-        if not isinstance(size, int | torch.SymInt) or isinstance(size, bool) or size < least:
+        # Integral: NumPy's whole numbers too. SymInt: a size that torch.export does not know yet.
+        if not isinstance(size, Integral | torch.SymInt) or isinstance(size, bool) or size < least:
             raise ValueError(f"{name} must be an int of at least {least}, got {size!r}")
+
+
+def _check_device(device: torch.device | str | int | None) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (
+        AssertionError,
+        RuntimeError,
+        TypeError,
+    ) as error:  # what torch says differs from device to device
+        raise ValueError(
+            f"device must be one that this machine has, such as 'cpu', got {device!r}: {error}"
+        ) from error
+
+
+def _check_scale(scale: float | None) -> None:
+    number = isinstance(scale, Real) or (isinstance(scale, Tensor) and scale.dim() == 0)
+    if scale is not None and (not number or isinstance(scale, bool) or not math.isfinite(scale)):
+        raise ValueError(f"scale must be one finite number, such as 1 / math.sqrt(d_k), got {scale!r}")
 
 
 def _check_dtypes(**tensors: Tensor) -> None:

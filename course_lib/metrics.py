@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import sacrebleu
@@ -32,12 +33,16 @@ def corpus_bleu(
     tokenized: True when the sentences are tokens joined by spaces, to be counted as they are; False for plain
         text, which sacrebleu then splits by its standard tokeniser (13a). The two give different numbers.
     lowercase: whether to ignore case.
-    Raises ValueError for no sentences and for unequal numbers of them.
+    Raises ValueError for no sentences and for unequal numbers of them, TypeError for anything but strings.
     Sources: Papineni et al. 2002, section 2; Post 2018 (sacrebleu and its signatures).
     """
     for name, sentences in (("hypotheses", hypotheses), ("references", references)):
-        if isinstance(sentences, str) or not all(isinstance(sentence, str) for sentence in sentences):
+        is_list = isinstance(sentences, Sequence) and not isinstance(sentences, str)
+        if not is_list or not all(isinstance(sentence, str) for sentence in sentences):
             raise TypeError(f"{name} must be a list of strings, one a sentence; join tokens with ' '.join")
+    for name, choice in (("tokenized", tokenized), ("lowercase", lowercase)):
+        if not isinstance(choice, bool):
+            raise TypeError(f"{name} must be True or False, got {choice!r}")
     _check_counts("hypotheses", hypotheses, "references", references)
     bleu = sacrebleu.metrics.BLEU(
         tokenize="none" if tokenized else "13a", lowercase=lowercase, force=tokenized
@@ -51,11 +56,19 @@ def alignment_from_weights(weights: Float[Tensor, "query key"]) -> frozenset[tup
 
     weights: one sentence's attention, without padding and without the row that predicts <eos>. A row of
         zeros, which attends to nothing, gives no link.
-    Raises ValueError unless weights has exactly two axes.
+    Raises ValueError unless weights has exactly two axes and no NaN, TypeError unless it is a floating-point
+    tensor.
     """
+    if not isinstance(weights, Tensor) or not weights.is_floating_point():
+        got = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
+        raise TypeError(f"weights must be a floating-point tensor of one sentence, (query, key), got {got}")
     if weights.ndim != 2 or weights.shape[1] == 0:
         raise ValueError(
             f"weights has shape {tuple(weights.shape)}; expected (query, key) of one sentence and one head"
+        )
+    if weights.isnan().any():
+        raise ValueError(
+            "weights holds NaN, so that no key can be called the largest; find where it comes from"
         )
     best = torch.where(weights.amax(dim=1) > 0, weights.argmax(dim=1), -1)
     return frozenset((query, key) for query, key in enumerate(best.tolist()) if key >= 0)
@@ -71,7 +84,8 @@ def alignment_error_rate(
     predicted: A, for each sentence the links (target index, source index).
     sure: S, the gold links; possible: P, further links that cost nothing either way. P always includes S.
     Counts are summed over all sentences before dividing.
-    Raises ValueError for no sentences, unequal numbers of them, and no links at all.
+    Raises ValueError for no sentences, unequal numbers of them, and no links at all, TypeError for links that
+    are not pairs of whole numbers.
     Source: Och and Ney 2003, section 5.
     """
     possible = sure if possible is None else possible
@@ -82,7 +96,7 @@ def alignment_error_rate(
         zip(predicted, sure, possible, strict=True)
     ):
         for name, group in (("predicted", links), ("sure", sure_links), ("possible", possible_links)):
-            if not all(isinstance(link, tuple) and len(link) == 2 for link in group):
+            if not isinstance(group, Collection) or not all(map(_is_link, group)):
                 raise TypeError(
                     f"{name}[{sentence}] must be a set of links (target index, source index); put a single "
                     f"sentence's links into a list, and turn attention weights into links with "
@@ -102,17 +116,39 @@ def perplexity(total_loss: float, tokens: int) -> float:
         perplexity = exp(total_loss / tokens)
 
     total_loss: summed (not averaged) over all tokens, in nats, without label smoothing.
-    Raises ValueError for no tokens and for a loss that cannot be a cross-entropy.
+    Raises ValueError for no tokens and for a loss that cannot be a cross-entropy, TypeError for what is not
+    one number.
     """
-    if tokens <= 0:
+    total_loss, tokens = _number("total_loss", total_loss), _number("tokens", tokens)
+    if not tokens > 0:
         raise ValueError(f"perplexity is an average over tokens, but tokens is {tokens}")
     if not total_loss >= 0:
         raise ValueError(f"a summed cross-entropy is never below zero, but total_loss is {total_loss}")
-    return math.exp(total_loss / tokens)
+    try:
+        return math.exp(total_loss / tokens)
+    except OverflowError:
+        return math.inf
+
+
+def _number(name: str, value: float | int | Tensor) -> float | int:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a single number, got {value!r:.80}")
+    return value
+
+
+def _is_link(link: object) -> bool:
+    return isinstance(link, tuple) and len(link) == 2 and all(isinstance(index, Integral) for index in link)
 
 
 def _check_counts(name: str, values: Sequence, other_name: str, others: Sequence) -> None:
     """Raise ValueError unless both hold the same number of sentences, at least one."""
+    for what, given in ((name, values), (other_name, others)):
+        if not isinstance(given, Sequence):
+            raise TypeError(
+                f"{what} must be a list with an entry for each sentence, got {type(given).__name__}"
+            )
     if len(values) != len(others):
         raise ValueError(
             f"there are {len(values)} {name} for {len(others)} {other_name}; each sentence needs its partner"

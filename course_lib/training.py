@@ -1,128 +1,38 @@
-"""One plain training loop, the batches it eats, and checkpoints.
+"""One plain training loop.
 
 batches = PairBatches(sources, targets, batch_size=64, seed=0)
 history = fit(model, batches, translation_loss, epochs=5, validation=validation_batches)
 """
 
 import math
-import os
-import tempfile
+import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from numbers import Integral, Real
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-# ---------------------------------------------------------------------------------------------- batches
+from course_lib.batches import PairBatch, PairBatches, translation_loss
+from course_lib.checkpoints import load_checkpoint, save_checkpoint
 
-
-class PairBatch(NamedTuple):
-    """Padded sentence pairs, with the number of real tokens of each row."""
-
-    source: Int[Tensor, "batch source"]
-    source_lengths: Int[Tensor, " batch"]
-    target: Int[Tensor, "batch target"]
-    target_lengths: Int[Tensor, " batch"]
-
-
-class PairBatches:
-    """Cut sentence pairs into padded batches of similar length; each pair comes once an epoch.
-
-    sources, targets: token ids of each sentence, with <bos> and <eos> where the model wants them.
-    seed: where the shuffling starts. Every epoch is shuffled anew, and the same seed gives the same epochs.
-        With None nothing is shuffled: shortest sentences first, as suits validation.
-
-    Shuffled pairs are taken a pool of 50 batches at a time, and each pool is sorted by length before it is
-    cut. So little is wasted on padding, while the company a pair keeps still changes from epoch to epoch.
-    Raises ValueError for no pairs, unequal numbers of sources and targets, and empty sentences.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[Sequence[int]],
-        targets: Sequence[Sequence[int]],
-        batch_size: int = 64,
-        seed: int | None = None,
-        pad_id: int = 0,
-    ):
-        if len(sources) != len(targets) or len(sources) == 0:
-            raise ValueError(
-                f"there are {len(sources)} sources for {len(targets)} targets; each needs its partner"
-            )
-        for name, sentences in (("source", sources), ("target", targets)):
-            empty = [row for row, sentence in enumerate(sentences) if len(sentence) == 0]
-            if empty:
-                raise ValueError(f"{name} {empty[0]} has no tokens; leave out pairs with an empty sentence")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; a batch needs at least one pair")
-        self.sources, self.targets = sources, targets
-        self.batch_size, self.pad_id = batch_size, pad_id
-        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.sources) / self.batch_size)
-
-    def __iter__(self) -> Iterator[PairBatch]:
-        size, count = self.batch_size, len(self.sources)
-        if self.generator is None:
-            order, pool = list(range(count)), count
-        else:
-            order, pool = torch.randperm(count, generator=self.generator).tolist(), 50 * size
-        # The last pool's last batch may be small; all others are full.
-        groups = []
-        for start in range(0, count, pool):
-            rows = sorted(
-                order[start : start + pool], key=lambda row: (len(self.targets[row]), len(self.sources[row]))
-            )
-            groups += [rows[first : first + size] for first in range(0, len(rows), size)]
-        if self.generator is not None:
-            groups = [groups[i] for i in torch.randperm(len(groups), generator=self.generator).tolist()]
-        for group in groups:
-            source, source_lengths = self._pad([self.sources[row] for row in group])
-            target, target_lengths = self._pad([self.targets[row] for row in group])
-            yield PairBatch(source, source_lengths, target, target_lengths)
-
-    def _pad(self, sentences: list[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        rows = [torch.tensor(sentence) for sentence in sentences]
-        lengths = torch.tensor([len(sentence) for sentence in sentences])
-        return pad_sequence(rows, batch_first=True, padding_value=self.pad_id), lengths
-
-
-def translation_loss(
-    model: nn.Module, batch: PairBatch, label_smoothing: float = 0.0, pad_id: int = 0
-) -> tuple[Float[Tensor, ""], int]:
-    """Give the mean cross-entropy of each next target token, and the number of tokens it is a mean over.
-
-        loss = -(1/n) sum_i log p(y_i | y_1 .. y_{i-1}, x)
-
-    batch: its target begins with <bos>, which the model is fed, and ends with <eos>, which it must predict.
-    label_smoothing: share of the probability spread over all words. It acts in training mode alone, so that a
-        validation loss is the plain cross-entropy, whose exponential is the perplexity.
-    Source for label smoothing: Szegedy et al. 2016, section 7.
-    """
-    logits = model(batch.source, batch.target[:, :-1], batch.source_lengths)
-    wanted = batch.target[:, 1:]
-    loss = F.cross_entropy(
-        logits.flatten(0, 1).float(),
-        wanted.flatten(),
-        ignore_index=pad_id,
-        label_smoothing=label_smoothing if model.training else 0.0,
-    )
-    return loss, int((wanted != pad_id).sum())
-
-
-# ----------------------------------------------------------------------------------------- the training loop
+__all__ = [
+    "History",
+    "NonFiniteLossError",
+    "PairBatch",
+    "PairBatches",
+    "fit",
+    "learning_rate_factor",
+    "load_checkpoint",
+    "mean_loss",
+    "save_checkpoint",
+    "translation_loss",
+]
 
 
 @dataclass
@@ -146,7 +56,8 @@ class History:
     interrupted: bool = False
 
 
-BAR_FORMAT = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+# It ends in brackets, as tqdm's own does: notebooks/build.py knows a progress bar by them.
+BAR_FORMAT = "{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -162,7 +73,15 @@ def learning_rate_factor(progress: float, warmup: float, decay: str) -> float:
 
     It rises from 0 to 1 during the share `warmup`, then falls to 0 in a straight line ("linear") or half a
     cosine ("cosine"), or stays ("constant").
+
+    Raises ValueError for a share below 0, a warmup that is no share, and any other decay.
     """
+    if decay not in ("linear", "cosine", "constant"):
+        raise ValueError(f"decay is {decay!r}; choose 'linear', 'cosine' or 'constant'")
+    if not (isinstance(warmup, Real) and 0 <= warmup <= 1):
+        raise ValueError(f"warmup is a share of the training, from 0 to 1, got {warmup!r}")
+    if not progress >= 0:
+        raise ValueError(f"progress is the share of the training that is done, from 0 to 1, got {progress}")
     if progress < warmup:
         return progress / warmup
     rest = min(1.0, (progress - warmup) / (1 - warmup)) if warmup < 1 else 1.0
@@ -202,28 +121,66 @@ def fit(
     autocast: torch.bfloat16 computes matrix products in that type, which some processors do much faster.
     progress: whether to show a bar.
 
-    Ctrl-C ends training early with what was learned. However it ends, the model is left in eval mode. Dropout
-    draws from torch's global generator, which fit does not seed.
-    Raises ValueError for a missing budget or no batches, and NonFiniteLossError when a loss or gradient is
-    not finite; the parameters are then those from before that step.
+    Ctrl-C ends training early with what was learned, in a validation too. However it ends, also by an error,
+    the model is left in eval mode with the best weights by validation, or without validation with the last.
+    Dropout draws from torch's global generator, which fit does not seed.
+    Raises ValueError for a missing or empty budget and for batches that cannot serve, TypeError for a model
+    or loss_fn that is none, and NonFiniteLossError when a loss or gradient is not finite, before the weights
+    are touched by it.
     Source: Loshchilov and Hutter 2019 (AdamW).
     """
-    if epochs is None and steps is None and seconds is None:
-        raise ValueError("fit does not know when to stop; give epochs=, steps= or seconds=")
-    if decay not in ("linear", "cosine", "constant"):
-        raise ValueError(f"decay is {decay!r}; choose 'linear', 'cosine' or 'constant'")
-    if epochs is not None:
-        epoch_steps = math.ceil(epochs * len(batches))
-        steps = epoch_steps if steps is None else min(steps, epoch_steps)
+    _check_model_and_loss(model, loss_fn)
+    _check_batches("batches", batches)
+    if validation is not None:
+        _check_batches("validation", validation, iterated_again=True)
+    steps = _count_steps(epochs, steps, seconds, batches)
+    _check_above_zero(learning_rate=learning_rate, max_gradient_norm=max_gradient_norm)
+    if not (isinstance(weight_decay, Real) and 0 <= weight_decay < math.inf):
+        raise ValueError(f"weight_decay is {weight_decay!r}; give a number of at least 0")
+    learning_rate_factor(0.0, warmup, decay)  # says what is wrong with them before the training, not in it
 
     history, best_loss, best_weights = History(), math.inf, None
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    bar = tqdm(total=1.0, miniters=0, disable=not progress, bar_format=BAR_FORMAT)
     started = time.perf_counter()
 
     def share_used(steps_done: int | float) -> float:
         by_steps = steps_done / steps if steps is not None else 0.0
         by_seconds = (time.perf_counter() - started) / seconds if seconds is not None else 0.0
         return max(by_steps, by_seconds)
+
+    def train_an_epoch() -> None:
+        done = len(history.losses)
+        for batch in batches:
+            model.train()
+            # Half a step on, so that neither the first step nor the last has a learning rate of zero.
+            factor = learning_rate_factor(share_used(done + 0.5), warmup, decay)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * factor
+
+            optimizer.zero_grad()
+            with _autocast(model, autocast):
+                loss, tokens = _loss_and_count(loss_fn, model, batch)
+            if not loss.requires_grad:
+                raise ValueError(
+                    "the loss has no gradient: compute it from the model's output by operations on tensors "
+                    "alone, without .detach(), .item() or torch.no_grad(), and leave some parameter its "
+                    "requires_grad"
+                )
+            _stop_if_not_finite("loss", loss, model, history)
+            loss.backward()
+            norm = clip_grad_norm_(model.parameters(), max_gradient_norm)
+            _stop_if_not_finite("gradient", norm, model, history)
+            optimizer.step()
+
+            history.losses.append(loss.item())
+            history.learning_rates.append(learning_rate * factor)
+            history.tokens.append(tokens)
+            history.seconds.append(time.perf_counter() - started)
+            done = len(history.losses)
+            _show_progress(bar, min(1.0, share_used(done)), history)
+            if share_used(done) >= 1:
+                return
 
     def validate() -> None:
         nonlocal best_loss, best_weights
@@ -235,54 +192,30 @@ def fit(
         history.validation_steps.append(done)
         history.validation_losses.append(loss)
         if loss <= best_loss:
-            best_loss, history.best_step = loss, done
-            best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            best_loss, best_weights, history.best_step = loss, weights, done
 
-    bar = tqdm(total=1.0, miniters=0, disable=not progress, bar_format=BAR_FORMAT)
     try:
-        done = 0
-        while share_used(done) < 1:
-            epoch_start = done
-            for batch in batches:
-                model.train()
-                # Half a step on, so that neither the first step nor the last has a learning rate of zero.
-                factor = learning_rate_factor(share_used(done + 0.5), warmup, decay)
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * factor
-
-                optimizer.zero_grad()
-                with _autocast(model, autocast):
-                    loss, tokens = loss_fn(model, batch)
-                _stop_if_not_finite("loss", loss, model, history)
-                loss.backward()
-                norm = clip_grad_norm_(model.parameters(), max_gradient_norm)
-                _stop_if_not_finite("gradient", norm, model, history)
-                optimizer.step()
-
-                history.losses.append(loss.item())
-                history.learning_rates.append(learning_rate * factor)
-                history.tokens.append(tokens)
-                history.seconds.append(time.perf_counter() - started)
-                done = len(history.losses)
-                _show_progress(bar, min(1.0, share_used(done)), history)
-                if share_used(done) >= 1:
-                    break
-            if done == epoch_start:
+        while share_used(done := len(history.losses)) < 1 and not history.interrupted:
+            try:
+                train_an_epoch()
+            except KeyboardInterrupt:
+                history.interrupted = True
+            if len(history.losses) == done and not history.interrupted:
                 raise ValueError(
                     "an epoch held no batch; give batches that can be iterated over again, as a list"
                 )
             validate()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # it fell into a validation, whose result is then missing
         history.interrupted = True
-        validate()
     finally:
         bar.close()
         optimizer.zero_grad()
         model.eval()
-    if best_weights is None:
-        history.best_step = len(history.losses)
-    else:
-        model.load_state_dict(best_weights)
+        if best_weights is None:
+            history.best_step = len(history.losses)
+        else:
+            model.load_state_dict(best_weights)
     return history
 
 
@@ -295,17 +228,21 @@ def mean_loss(
 ) -> float:
     """Give the mean loss over all tokens of all batches, with the model in eval mode.
 
-    Raises ValueError if the batches hold no tokens.
+    Raises ValueError if the batches hold no tokens, TypeError for a model or loss_fn that is none.
     """
+    _check_model_and_loss(model, loss_fn)
+    _check_batches("batches", batches)
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
-    with _autocast(model, autocast):
-        for batch in batches:
-            loss, tokens = loss_fn(model, batch)
-            total += loss.item() * tokens
-            count += tokens
-    model.train(was_training)
+    try:
+        with _autocast(model, autocast):
+            for batch in batches:
+                loss, tokens = _loss_and_count(loss_fn, model, batch)
+                total += loss.item() * tokens
+                count += tokens
+    finally:
+        model.train(was_training)
     if count == 0:
         raise ValueError("there is nothing to measure a mean loss on: the batches hold no tokens")
     return total / count
@@ -313,8 +250,11 @@ def mean_loss(
 
 def _autocast(model: nn.Module, dtype: torch.dtype | None):
     """Compute matrix products in dtype inside the block; with None nothing changes."""
-    device = next(model.parameters()).device.type
-    return nullcontext() if dtype is None else torch.autocast(device, dtype)
+    if dtype is None:
+        return nullcontext()
+    if dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(f"autocast is {dtype!r}; give torch.bfloat16, torch.float16, or None for no change")
+    return torch.autocast(next(model.parameters()).device.type, dtype)
 
 
 def _show_progress(bar: tqdm, share: float, history: History) -> None:
@@ -356,61 +296,92 @@ def _stop_if_not_finite(what: str, value: Tensor, model: nn.Module, history: His
         cause = (
             "probably the log of zero: work on logits with log_softmax or cross_entropy, not on probabilities"
         )
+    left = "The parameters are as before this step."
+    if history.validation_losses:
+        left = f"The model is given back its parameters of step {history.best_step}, the best by validation."
     raise NonFiniteLossError(
-        f"the {what} of step {step} is {value.item()}; {cause}. The parameters are as before this step.",
+        f"the {what} of step {step} is {value.item()}; {cause}. {left}",
         history,
     )
 
 
-# ------------------------------------------------------------------------------------------------ checkpoints
+# ------------------------------------------------------------------------------------------------- the checks
 
 
-def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
-    """Write a model's weights to a safetensors file; the file appears whole or not at all."""
-    path = Path(path)
-    # Clones, since safetensors refuses weights that share memory, as tied embeddings do.
-    weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
+def _check_model_and_loss(model: nn.Module, loss_fn: Callable) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
+    if next(model.parameters(), None) is None:
+        raise ValueError(f"{type(model).__name__} has no parameters, so there is nothing to train")
+    if not callable(loss_fn) or isinstance(loss_fn, nn.Module):
+        raise TypeError(
+            f"loss_fn must be a function of model and batch that returns (mean loss, number of tokens), such "
+            f"as translation_loss; got {type(loss_fn).__name__}"
+        )
+
+
+def _check_batches(name: str, batches: Iterable, iterated_again: bool = False) -> None:
+    if isinstance(batches, PairBatch) or not isinstance(batches, Iterable):
+        raise TypeError(f"{name} must be a PairBatches, a list or a DataLoader, got {type(batches).__name__}")
+    if _length(batches) == 0:
+        raise ValueError(f"{name} holds no batch; give at least one")
+    if iterated_again and isinstance(batches, Iterator):
+        raise ValueError(
+            f"{name} is iterated over again and again, and a {type(batches).__name__} can be only once; "
+            f"give a list"
+        )
+
+
+def _length(batches: Iterable) -> int | None:
+    """The number of batches, or None where they do not know it, as those of a generator."""
     try:
-        save_file(weights, temporary)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        return len(batches)
+    except TypeError:
+        return None
 
 
-def load_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
-    """Read weights written by save_checkpoint into a model of the same configuration.
+def _count_steps(
+    epochs: int | float | None, steps: int | None, seconds: int | float | None, batches: Iterable
+) -> int | None:
+    """The steps that the budgets allow, or None for as many as the seconds do."""
+    if epochs is None and steps is None and seconds is None:
+        raise ValueError("fit does not know when to stop; give epochs=, steps= or seconds=")
+    budgets = {"epochs": epochs, "steps": steps, "seconds": seconds}
+    _check_above_zero(**{name: budget for name, budget in budgets.items() if budget is not None})
+    if steps is not None and not isinstance(steps, Integral):
+        raise ValueError(f"steps is {steps!r}; give a whole number")
+    if epochs is None:
+        return steps
+    if _length(batches) is None:
+        raise ValueError(
+            f"epochs needs to know the number of batches, and a {type(batches).__name__} does not tell; give "
+            f"them as a list, or give steps= or seconds= instead"
+        )
+    epoch_steps = math.ceil(epochs * _length(batches))
+    return epoch_steps if steps is None else min(steps, epoch_steps)
 
-    Names, shapes and types are all compared before the model is touched.
-    Raises FileNotFoundError, or ValueError for a file that is damaged or belongs to another model.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no checkpoint at {path}; train the model and save_checkpoint it first"
+
+def _check_above_zero(**numbers: int | float) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, Real) or isinstance(number, bool) or not 0 < number < math.inf:
+            raise ValueError(f"{name} is {number!r}; give a number above 0")
+
+
+def _loss_and_count(loss_fn: Callable, model: nn.Module, batch: Any) -> tuple[Tensor, int]:
+    """Call loss_fn, and check that it gives a mean loss and a count."""
+    result = loss_fn(model, batch)
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor)):
+        raise TypeError(
+            f"loss_fn must return two things, the mean loss as a tensor and the number of tokens, "
+            f"got {type(result).__name__}"
+        )
+    loss, tokens = result
+    if loss.numel() != 1 or not loss.is_floating_point():
+        raise ValueError(
+            f"loss_fn must return a mean loss, one floating-point number, got {loss.dtype} of shape "
+            f"{tuple(loss.shape)}; end it with .mean()"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open cannot be iterated over)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}); it was cut short or is something else: "
-            f"save the checkpoint again"
-        ) from error
-    expected = model.state_dict()
-    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    if missing or unknown:
-        raise ValueError(
-            f"{path} belongs to another model: it lacks {missing or 'nothing'} and adds "
-            f"{unknown or 'nothing'}; build the model with the configuration it was saved with"
-        )
-    for name, value in expected.items():
-        if found[name].shape != value.shape or found[name].dtype != value.dtype:
-            raise ValueError(
-                f"{name} is {tuple(found[name].shape)} {found[name].dtype} in {path}, but "
-                f"{tuple(value.shape)} {value.dtype} in the model; build the model with the configuration it "
-                f"was saved with"
-            )
-    model.load_state_dict(found)
+        return loss, operator.index(tokens)  # a whole number, of NumPy or a tensor too
+    except TypeError:
+        raise TypeError(f"loss_fn must count its tokens in a whole number, got {tokens!r}") from None

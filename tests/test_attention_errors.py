@@ -1,5 +1,6 @@
 """Bad calls of the attention library: each must name what was wrong, with its shapes, and what to do."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,12 +16,21 @@ def t(*shape, dtype=torch.float32):
     return torch.ones(shape, dtype=dtype)
 
 
+def array(*values, dtype=np.int64):
+    """A NumPy array, or for a single value a number of NumPy."""
+    return dtype(values[0]) if len(values) == 1 else np.array(values, dtype=dtype)
+
+
 def allow(*shape):
     return torch.ones(shape, dtype=torch.bool)
 
 
 def attend(query, key, value, mask=None):
     return attention.scaled_dot_product_attention(query, key, value, mask)
+
+
+def scale(number):
+    return attention.scaled_dot_product_attention(t(5, 7), t(3, 7), t(3, 11), scale=number)
 
 
 def add(query=(2, 3, 7), key=(2, 5, 11), value=(2, 5, 17), w=(13, 7), u=(13, 11), v=(13,), mask=None):
@@ -69,6 +79,9 @@ BAD_CALLS = [
     ("causal_mask(True)", V, [WHOLE, "True"]),
     ("causal_mask(None)", V, [WHOLE, "None"]),
     ("causal_mask('3')", V, [WHOLE, "'3'"]),
+    ("causal_mask(array(3, dtype=np.float64))", V, [WHOLE, "3.0"]),
+    ("causal_mask(array(1, dtype=np.bool_))", V, [WHOLE, "True"]),
+    ("causal_mask(array(-3))", V, ["at least 0", "-3"]),
     ("causal_mask(t(3, 5))", V, [WHOLE, "tensor"]),
     ("sliding_window_mask(5, 0)", V, ["window", "at least 1", "got 0"]),
     ("sliding_window_mask(-5, 2)", V, ["length", "at least 0", "-5"]),
@@ -96,6 +109,10 @@ BAD_CALLS = [
     ("padding_mask([3, 7], 5)", V, ["between 0 and max_length=5", "[3, 7]"]),
     ("padding_mask([3, 4], 4.5)", V, ["max_length", WHOLE, "4.5"]),
     ("padding_mask([3, 4], -1)", V, ["max_length", "at least 0", "-1"]),
+    ("causal_mask(3, device='moon')", V, ["device", "this machine has", "'moon'"]),
+    ("causal_mask(3, 5, 77)", V, ["device", "this machine has", "77"]),
+    ("causal_mask(3, device='cuda:77')", V, ["device", "this machine has", "'cuda:77'"]),
+    ("sliding_window_mask(5, 2, 'moon')", V, ["device", "this machine has", "'moon'"]),
     # masked_softmax and its mask
     ("masked_softmax(None)", T, ["scores", "NoneType"]),
     ("masked_softmax([0.5, 0.5])", T, ["scores", "list"]),
@@ -156,6 +173,13 @@ BAD_CALLS = [
     ("attend(t(5, 7), t(3, 7), t(3, 11), t(5, 3))", T, [MASK, "(5, 3)"]),
     ("attend(t(5, 7), t(3, 7), t(3, 11), allow(3, 5))", V, ["(3, 5)", "(5, 3)"]),
     ("attend(t(2, 5, 7), t(2, 3, 7), t(2, 3, 11), padding_mask([4, 2]))", V, ["(2, 1, 1, 4)", "(2, 5, 3)"]),
+    ("scale(NAN)", V, ["scale", "one finite number", "nan"]),
+    ("scale(float('inf'))", V, ["scale", "one finite number", "inf"]),
+    ("scale('2')", V, ["scale", "one finite number", "'2'"]),
+    ("scale(True)", V, ["scale", "one finite number", "True"]),
+    ("scale(t(7))", V, ["scale", "one finite number", "tensor"]),
+    ("scale(t(5, 7))", V, ["scale", "one finite number", "tensor"]),
+    ("scale(allow(5, 3))", V, ["scale", "one finite number", "tensor"]),
     # additive attention
     ("add(w=(13, 5))", V, ["query has shape (2, 3, 7)", "(13, 5)", "one width for both"]),
     ("add(u=(13, 7))", V, ["key has shape (2, 5, 11)", "(13, 7)"]),
@@ -199,6 +223,8 @@ BAD_CALLS = [
     ("MultiHeadAttention(6, 3, dropout=1.0)", V, ["dropout", "from 0 to below 1", "1.0"]),
     ("MultiHeadAttention(6, 3, dropout=-0.1)", V, ["dropout", "-0.1"]),
     ("MultiHeadAttention(6, 3, dropout=NAN)", V, ["dropout", "nan"]),
+    ("MultiHeadAttention(6, 3, dropout=None)", V, ["dropout", "from 0 to below 1", "None"]),
+    ("MultiHeadAttention(6, 3, dropout='0.1')", V, ["dropout", "from 0 to below 1", "'0.1'"]),
     ("heads((5, 6))", V, ["query", "(batch, position, width)", "(5, 6)", "tensor[None]"]),
     ("heads((2, 5, 7))", V, ["query has shape (2, 5, 7)", "(6, 6)"]),
     ("heads((2, 5, 6), (2, 3, 7))", V, ["key has shape (2, 3, 7)", "(6, 6)"]),
@@ -244,6 +270,16 @@ def test_bad_calls_say_what_was_wrong(call, error, words):
 GOOD_CALLS = {
     "causal_mask(0)": (0, 0),
     "causal_mask(3, 0)": (3, 0),
+    "causal_mask(array(3), array(5))": (3, 5),
+    "padding_mask([1, 2], array(7))": (2, 1, 1, 7),
+    "padding_mask(array(1, 2))": (2, 1, 1, 2),
+    "sliding_window_mask(array(5), array(2))": (5, 5),
+    "MultiHeadAttention(array(6), array(3))(t(2, 5, 6))": (2, 5, 6),
+    "AdditiveAttention(array(7), array(7), array(5))(t(2, 3, 7), t(2, 5, 7), t(2, 5, 7))[0]": (
+        2,
+        3,
+        7,
+    ),
     "padding_mask([0, 0])": (2, 1, 1, 0),
     "padding_mask(range(1, 6), 7)": (5, 1, 1, 7),
     "sliding_window_mask(0, 1)": (0, 0),
@@ -253,6 +289,8 @@ GOOD_CALLS = {
     "attend(t(0, 7), t(3, 7), t(3, 11))[0]": (0, 11),
     "attend(t(5, 7), t(0, 7), t(0, 11))[0]": (5, 11),
     "attend(t(5, 7), t(3, 7), t(3, 0))[0]": (5, 0),
+    "scale(0)[0]": (5, 11),
+    "scale(torch.tensor(0.5))[0]": (5, 11),
     "heads((2, 0, 6))": (2, 0, 6),
     "heads((0, 5, 6), mask=allow(5, 5))": (0, 5, 6),
     "heads((2, 5, 6), (2, 0, 6))": (2, 5, 6),

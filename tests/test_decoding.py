@@ -77,10 +77,58 @@ def test_batched_cached_decoding_equals_one_sentence_at_a_time_with_the_full_pas
     assert len({tuple(sentence) for sentence in batched}) == 3
 
 
-def test_errors_name_what_is_wrong():
-    model = ScriptedModel([[A, EOS]])
-    with pytest.raises(ValueError, match="max_length is 0"):
-        decode(model, max_length=0)
-    model.training = True
-    with pytest.raises(ValueError, match=r"call model\.eval\(\)"):
-        decode(model)
+class Untrained(ScriptedModel):
+    """What a model says whose weights are not numbers."""
+
+    def step(self, token, state, memory):
+        logits, state = super().step(token, state, memory)
+        logits[-1, 3] = float("nan")
+        return logits, state
+
+
+def greedy(model=None, source=None, lengths=None, bos_id=BOS, eos_id=EOS, **options):
+    """greedy_decode on a small translator, with what is given in the place of what is right."""
+    source = torch.full((3, 5), A) if source is None else source
+    lengths = torch.tensor([5, 2, 4]) if lengths is None else lengths
+    return greedy_decode(small() if model is None else model, source, lengths, bos_id, eos_id, **options)
+
+
+def small():
+    return Seq2Seq(Seq2SeqConfig(13, 11, embedding_size=7, hidden_size=6, attention_size=5)).eval()
+
+
+V, T = ValueError, TypeError
+
+# The call as text, its error, and what that must say.
+BAD_CALLS = [
+    ("decode(ScriptedModel([[A, EOS]]), max_length=0)", V, ["max_length is 0"]),
+    ("greedy(max_length=2.5)", T, ["max_length must be a whole number", "2.5"]),
+    ("greedy(max_length=None)", T, ["max_length must be a whole number", "None"]),
+    ("greedy(max_length=True)", T, ["max_length must be a whole number", "True"]),
+    ("greedy(small().train())", V, ["call model.eval()"]),
+    ("greedy(torch.nn.Linear(3, 5).eval())", T, ["encode and step", "got Linear"]),
+    ("greedy(Seq2Seq)", T, ["encode and step", "got Seq2Seq"]),
+    ("greedy(torch.ones(3, 5), small())", T, ["encode and step", "got Tensor"]),
+    ("greedy(bos_id='<bos>')", T, ["bos_id must be a whole number", "'<bos>'"]),
+    ("greedy(bos_id=1.0)", T, ["bos_id must be a whole number", "1.0"]),
+    ("greedy(eos_id=None)", T, ["eos_id must be a whole number", "None"]),
+    ("greedy(eos_id=99)", V, ["eos_id is 99", "ids 0 to 10", "vocabulary"]),
+    ("greedy(eos_id=-1)", V, ["eos_id is -1", "ids 0 to 10"]),
+    ("greedy(bos_id=99)", V, ["token id 99", "ids 0 to 10"]),
+    ("greedy(bos_id=-1)", V, ["token id -1", "ids 0 to 10"]),
+    ("greedy(source=[[A] * 5] * 3)", T, ["source must be a tensor", "got list"]),
+    ("greedy(source=torch.full((3, 5), 4.0))", T, ["source must be a tensor of whole", "torch.float32"]),
+    ("greedy(source=torch.full((0, 5), A), lengths=torch.tensor([], dtype=int))", V, ["(0, 5)"]),
+    ("greedy(lengths=[5, 2, 4])", T, ["lengths must be a tensor", "got list", "torch.tensor"]),
+    ("decode(Untrained([[A, EOS], [A, EOS]]))", V, ["logits hold NaN at step 0"]),
+]
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+def test_bad_calls_say_what_was_wrong(call, error, words):
+    with pytest.raises(error) as raised:
+        eval(call, globals())
+    assert raised.traceback[-1].path.name in ("decoding.py", "seq2seq.py")  # the words are our own
+    for word in words:
+        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"

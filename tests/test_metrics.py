@@ -128,3 +128,55 @@ def test_perplexity_errors():
         perplexity(-0.5, 3)
     with pytest.raises(ValueError, match="total_loss is nan"):
         perplexity(math.nan, 3)
+
+
+# The call as text, its error, and what that must say.
+BAD_CALLS = [
+    ("corpus_bleu(None, ['a'])", TypeError, ["hypotheses must be a list of strings"]),
+    ("corpus_bleu(['a'], None)", TypeError, ["references must be a list of strings"]),
+    ("corpus_bleu((s for s in ['a b']), ['a b'])", TypeError, ["hypotheses must be a list of strings"]),
+    ("corpus_bleu({'a': 1}, ['a'])", TypeError, ["hypotheses must be a list of strings"]),
+    ("corpus_bleu(['a'], ['a'], '13a')", TypeError, ["tokenized", "True or False", "'13a'"]),
+    ("corpus_bleu(['a'], ['a'], lowercase='yes')", TypeError, ["lowercase", "True or False", "'yes'"]),
+    ("alignment_from_weights([[0.1, 0.9]])", TypeError, ["weights", "floating-point tensor", "got list"]),
+    ("alignment_from_weights(torch.ones(2, 3).numpy())", TypeError, ["floating-point tensor", "got ndarray"]),
+    ("alignment_from_weights(None)", TypeError, ["floating-point tensor", "got NoneType"]),
+    ("alignment_from_weights(torch.ones(2, 3) > 0)", TypeError, ["floating-point tensor", "torch.bool"]),
+    ("alignment_from_weights(torch.ones(2, 3).long())", TypeError, ["floating-point tensor", "torch.int64"]),
+    ("alignment_from_weights(torch.tensor([[0.1, math.nan]]))", ValueError, ["weights holds NaN"]),
+    ("alignment_error_rate(None, [{(0, 0)}])", TypeError, ["predicted must be a list", "got NoneType"]),
+    ("alignment_error_rate([{(0, 0)}], {(0, 0)})", TypeError, ["sure must be a list", "got set"]),
+    ("alignment_error_rate(iter([set()]), [{(0, 0)}])", TypeError, ["predicted must be a list", "iterator"]),
+    ("alignment_error_rate([5], [{(0, 0)}])", TypeError, ["predicted[0] must be a set of links"]),
+    ("alignment_error_rate([{(0, 0)}], [None])", TypeError, ["sure[0] must be a set of links"]),
+    ("alignment_error_rate([{(0, 0)}], [{('a', 'b')}])", TypeError, ["sure[0] must be a set of links"]),
+    ("alignment_error_rate([{(0.5, 0)}], [{(0, 0)}])", TypeError, ["predicted[0] must be a set of links"]),
+    (
+        "alignment_error_rate([{(0, 0)}], [{(0, 0)}], [{0}])",
+        TypeError,
+        ["possible[0] must be a set of links"],
+    ),
+    ("perplexity(None, 3)", TypeError, ["total_loss must be a single number", "None"]),
+    ("perplexity('3', 3)", TypeError, ["total_loss must be a single number", "'3'"]),
+    ("perplexity(torch.ones(3), 3)", TypeError, ["total_loss must be a single number", "tensor"]),
+    ("perplexity(3.0, None)", TypeError, ["tokens must be a single number", "None"]),
+    ("perplexity(3.0, [1, 2])", TypeError, ["tokens must be a single number", "[1, 2]"]),
+    ("perplexity(3.0, True)", TypeError, ["tokens must be a single number", "True"]),
+    ("perplexity(3.0, math.nan)", ValueError, ["tokens is nan"]),
+]
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+def test_bad_calls_say_what_was_wrong(call, error, words):
+    with pytest.raises(error) as raised:
+        eval(call, globals())
+    assert raised.traceback[-1].path.name == "metrics.py"  # the words are our own
+    for word in words:
+        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_perplexity_of_tensors_and_of_a_hopeless_model():
+    assert perplexity(torch.tensor(7 * math.log(13)), torch.tensor(7)) == pytest.approx(13)
+    assert perplexity(1e9, 1) == math.inf

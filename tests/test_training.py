@@ -1,9 +1,10 @@
-"""The training loop, its batches and its checkpoints."""
+"""The training loop."""
 
 import math
-import os
-import time
+from types import SimpleNamespace
 
+import nbformat
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,128 +17,10 @@ from course_lib.training import (
     PairBatches,
     fit,
     learning_rate_factor,
-    load_checkpoint,
     mean_loss,
-    save_checkpoint,
     translation_loss,
 )
-
-# ---------------------------------------------------------------------------------------------- batches
-
-
-def make_pairs(count, seed=0):
-    """Pairs of random length whose first source token is the pair's own number."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(2, 30, (count, 2), generator=generator).tolist()
-    return [[i] + [7] * (m - 1) for i, (m, _) in enumerate(lengths)], [[1] + [9] * n for _, n in lengths]
-
-
-def numbers(batch):
-    return batch.source[:, 0].tolist()
-
-
-def test_every_pair_comes_once_an_epoch_with_its_partner_and_true_lengths():
-    sources, targets = make_pairs(211)
-    batches = PairBatches(sources, targets, batch_size=13, seed=0, pad_id=5)
-    epoch = list(batches)
-    assert len(epoch) == len(batches) == 17
-    assert sorted(n for batch in epoch for n in numbers(batch)) == list(range(211))
-    for batch in epoch:
-        for row, n in enumerate(numbers(batch)):
-            source, target = batch.source[row].tolist(), batch.target[row].tolist()
-            assert source == sources[n] + [5] * (len(source) - len(sources[n]))
-            assert target == targets[n] + [5] * (len(target) - len(targets[n]))
-            assert batch.source_lengths[row] == len(sources[n])
-            assert batch.target_lengths[row] == len(targets[n])
-
-
-def test_batches_of_like_length_waste_less_on_padding_than_random_ones():
-    sources, targets = make_pairs(997)
-
-    def padding(batches):
-        return sum((batch.target == 0).sum().item() for batch in batches)
-
-    bucketed = padding(PairBatches(sources, targets, batch_size=16, seed=0))
-    order = torch.randperm(997, generator=torch.Generator().manual_seed(0)).tolist()
-    random = sum(
-        sum(max(len(targets[i]) for i in group) - len(targets[i]) for i in group)
-        for group in (order[first : first + 16] for first in range(0, 997, 16))
-    )
-    assert bucketed < random / 5
-
-
-def test_same_seed_same_epochs_and_each_epoch_differs():
-    pairs = make_pairs(101)
-
-    def epochs(seed):
-        batches = PairBatches(*pairs, batch_size=7, seed=seed)
-        return [[numbers(batch) for batch in batches] for _ in range(2)]
-
-    first, second = epochs(3)
-    assert epochs(3) == [first, second]
-    assert first != second
-    assert epochs(4)[0] != first
-
-
-def test_without_a_seed_the_order_is_by_length_and_always_the_same():
-    batches = PairBatches(*make_pairs(101), batch_size=7)
-    widths = [batch.target.shape[1] for batch in batches]
-    assert widths == sorted(widths)
-    assert [numbers(batch) for batch in batches] == [numbers(batch) for batch in batches]
-
-
-def test_shuffling_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    list(PairBatches(*make_pairs(31), batch_size=7, seed=0))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_batch_errors():
-    with pytest.raises(ValueError, match="2 sources for 1 targets"):
-        PairBatches([[1], [2]], [[1]])
-    with pytest.raises(ValueError, match="0 sources for 0 targets"):
-        PairBatches([], [])
-    with pytest.raises(ValueError, match="source 1 has no tokens"):
-        PairBatches([[1], []], [[1], [2]])
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        PairBatches([[1]], [[1]], batch_size=0)
-
-
-# ----------------------------------------------------------------------------------------------- the loss
-
-
-class ConstantModel(nn.Module):
-    """Scores every position by the same trainable logits."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor(logits))
-
-    def forward(self, source, target, source_lengths):
-        return self.logits.expand(*target.shape, -1)
-
-
-def test_translation_loss_counts_each_real_next_token_once():
-    logits = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    [batch] = PairBatches([[4], [4, 5]], [[1, 6, 2], [1, 5, 4, 6, 2]])
-    loss, tokens = translation_loss(ConstantModel(logits), batch)
-    log_probabilities = torch.tensor(logits).log_softmax(-1)
-    wanted = [6, 2, 5, 4, 6, 2]  # all but <bos>, without padding
-    assert tokens == 6
-    torch.testing.assert_close(loss, -log_probabilities[wanted].mean())
-
-
-def test_label_smoothing_acts_in_training_mode_only():
-    [batch] = PairBatches([[4]], [[1, 6, 2]])
-    model = ConstantModel([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    plain = translation_loss(model, batch)[0]
-    smoothed = translation_loss(model, batch, label_smoothing=0.1)[0]
-    spread = -model.logits.log_softmax(-1).mean()
-    torch.testing.assert_close(smoothed, 0.9 * plain + 0.1 * spread)
-    torch.testing.assert_close(translation_loss(model.eval(), batch, label_smoothing=0.1)[0], plain)
-
-
-# ------------------------------------------------------------------------------------------ the training loop
+from notebooks import build
 
 
 def regression(seed=0, rows=64):
@@ -222,16 +105,19 @@ def test_budgets_stop_training():
     assert steps(seconds=60, steps=3) == 3
 
 
-def test_a_budget_of_seconds_stops_and_brings_the_learning_rate_down():
+def test_a_budget_of_seconds_stops_and_brings_the_learning_rate_down(monkeypatch):
+    """By a clock that the loss function moves on: each step takes a quarter of a second."""
+    now = 1000.0
+
     def slow(model, batch):
-        time.sleep(0.01)
+        nonlocal now
+        now += 0.25
         return squared_error(model, batch)
 
-    history = fit(make_line(), regression(), slow, seconds=0.5, learning_rate=0.1, warmup=0.0, progress=False)
-    assert 0.5 <= history.seconds[-1] < 1.5
-    assert 3 < len(history.losses) <= 50
-    for earlier, rate in zip([0.0, *history.seconds], history.learning_rates, strict=False):
-        assert rate == pytest.approx(0.1 * (1 - earlier / 0.5), abs=0.02)
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: now))
+    history = fit(make_line(), regression(), slow, seconds=2, learning_rate=0.1, warmup=0.0, progress=False)
+    assert history.seconds == [0.25 * step for step in range(1, 9)]
+    assert history.learning_rates == pytest.approx([0.1 * (1 - step / 8) for step in range(8)])
 
 
 def test_the_best_weights_by_validation_come_back():
@@ -291,8 +177,8 @@ def test_mean_loss_weighs_each_batch_by_its_count():
         return torch.tensor(batch[0]), batch[1]
 
     assert mean_loss(make_line(), [(1.0, 3), (5.0, 1)], given) == pytest.approx(2.0)
-    with pytest.raises(ValueError, match="no tokens"):
-        mean_loss(make_line(), [], given)
+    with pytest.raises(ValueError, match="hold no tokens"):
+        mean_loss(make_line(), [(1.0, 0)], given)
 
 
 @pytest.mark.parametrize("with_validation", [False, True])
@@ -328,6 +214,77 @@ def test_ctrl_c_keeps_what_was_learned(with_validation):
     with pytest.raises(StopIteration):
         fit(reference, regression(), counted, **options)
     torch.testing.assert_close(model.state_dict(), reference.state_dict(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("steps_before", [0, 4])
+def test_ctrl_c_in_a_validation_keeps_what_was_learned(steps_before):
+    """The first validation counts if there was one; the second is cut off, and its weights are not judged."""
+    model, reference, seen = make_line(), make_line(), []
+
+    class Interrupted(list):
+        def __iter__(self):
+            seen.append(weights_of(model))
+            if len(history_of) == steps_before + 4:
+                raise KeyboardInterrupt
+            return super().__iter__()
+
+    history_of = []
+
+    def counted(model, batch):
+        history_of.extend([batch] * model.training)
+        return squared_error(model, batch)
+
+    options = {"steps": 100, "learning_rate": 0.1, "warmup": 0.0, "decay": "constant", "progress": False}
+    history = fit(model, regression(), counted, validation=Interrupted(regression(1)), **options)
+    assert history.interrupted and not model.training
+    assert len(history.losses) == steps_before + 4 and history.best_step == 4
+    assert history.validation_steps == [4][: steps_before // 4]
+    fit(reference, regression(), squared_error, **options | {"steps": 4})
+    torch.testing.assert_close(weights_of(model), weights_of(reference), atol=0, rtol=0)
+
+
+def test_a_second_ctrl_c_in_the_validation_after_the_first_still_returns():
+    def interrupted(model, batch):
+        if not model.training or len(done) == 6:
+            raise KeyboardInterrupt
+        done.append(batch)
+        return squared_error(model, batch)
+
+    done = []
+    history = fit(
+        make_line(), regression() * 2, interrupted, steps=100, validation=regression(1), progress=False
+    )
+    assert history.interrupted and len(history.losses) == history.best_step == 6
+    assert history.validation_steps == []
+
+
+def test_an_error_gives_the_best_weights_back_too():
+    model, reference = make_line(), make_line()
+    options = {"learning_rate": 0.01, "decay": "constant", "warmup": 0.0, "progress": False}
+    calls = 0
+
+    def broken(model, batch):
+        nonlocal calls
+        calls += model.training
+        if calls == 7:
+            raise RuntimeError("out of memory")
+        return squared_error(model, batch)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(model, regression(), broken, steps=9, validation=regression(1), **options)
+    fit(reference, regression(), squared_error, steps=4, **options)
+    torch.testing.assert_close(model.state_dict(), reference.state_dict(), atol=0, rtol=0)
+    assert not model.training
+
+
+def test_a_mean_loss_that_fails_leaves_the_mode_as_it_was():
+    def broken(model, batch):
+        raise RuntimeError("out of memory")
+
+    model = make_line().train()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        mean_loss(model, regression(), broken)
+    assert model.training
 
 
 def break_at(step, broken_loss):
@@ -388,13 +345,140 @@ def test_a_validation_loss_that_is_not_finite_stops_training_too():
         fit(make_line(), regression(), squared_error, epochs=2, validation=validation, progress=False)
 
 
-def test_fit_errors():
-    with pytest.raises(ValueError, match="does not know when to stop"):
-        fit(make_line(), regression(), squared_error)
-    with pytest.raises(ValueError, match="decay is 'sine'"):
-        fit(make_line(), regression(), squared_error, steps=1, decay="sine")
-    with pytest.raises(ValueError, match="iterated over again"):
-        fit(make_line(), iter(regression()), squared_error, steps=9, progress=False)
+def test_after_a_validation_a_loss_that_is_not_finite_leaves_the_best_weights():
+    model, reference = make_line(), make_line()
+    options = {"learning_rate": 0.01, "decay": "constant", "warmup": 0.0, "progress": False}
+    calls = 0
+
+    def broken(model, batch):
+        nonlocal calls
+        calls += model.training
+        loss, tokens = squared_error(model, batch)
+        return (loss * math.nan if calls == 7 else loss), tokens
+
+    with pytest.raises(
+        NonFiniteLossError, match=r"step 6 is nan.* its parameters of step 4, the best"
+    ) as caught:
+        fit(model, regression(), broken, steps=9, validation=regression(1), **options)
+    fit(reference, regression(), squared_error, steps=4, **options)
+    torch.testing.assert_close(model.state_dict(), reference.state_dict(), atol=0, rtol=0)
+    assert caught.value.history.best_step == 4
+
+
+def train(model=None, batches=None, loss_fn=squared_error, **options):
+    """fit with something sound in the place of what is left out."""
+    options = options or {"steps": 2}
+    model, batches = (make_line() if model is None else model), regression() if batches is None else batches
+    return fit(model, batches, loss_fn, progress=False, **options)
+
+
+V, T = ValueError, TypeError
+X, Y = torch.ones(5, 3), torch.ones(5, 1)
+
+# The call as text, its error, and what that must say.
+BAD_CALLS = [
+    ("fit(make_line(), regression(), squared_error)", V, ["does not know when to stop", "steps="]),
+    ("train(steps=0)", V, ["steps is 0", "above 0"]),
+    ("train(steps=-3)", V, ["steps is -3", "above 0"]),
+    ("train(steps=2.5)", V, ["steps is 2.5", "whole number"]),
+    ("train(steps=True)", V, ["steps is True", "above 0"]),
+    ("train(steps='9')", V, ["steps is '9'", "above 0"]),
+    ("train(epochs=0)", V, ["epochs is 0", "above 0"]),
+    ("train(epochs=-1)", V, ["epochs is -1", "above 0"]),
+    ("train(epochs=math.nan)", V, ["epochs is nan", "above 0"]),
+    ("train(epochs=math.inf)", V, ["epochs is inf", "above 0"]),
+    ("train(seconds=0)", V, ["seconds is 0", "above 0"]),
+    ("train(seconds=-1.5)", V, ["seconds is -1.5", "above 0"]),
+    ("train(seconds=math.nan, steps=2)", V, ["seconds is nan", "above 0"]),
+    ("train(steps=2, learning_rate=0)", V, ["learning_rate is 0", "above 0"]),
+    ("train(steps=2, learning_rate=-0.1)", V, ["learning_rate is -0.1", "above 0"]),
+    ("train(steps=2, learning_rate=math.nan)", V, ["learning_rate is nan", "above 0"]),
+    ("train(steps=2, learning_rate='fast')", V, ["learning_rate is 'fast'", "above 0"]),
+    ("train(steps=2, max_gradient_norm=0)", V, ["max_gradient_norm is 0", "above 0"]),
+    ("train(steps=2, max_gradient_norm=None)", V, ["max_gradient_norm is None", "above 0"]),
+    ("train(steps=2, weight_decay=-1)", V, ["weight_decay is -1", "at least 0"]),
+    ("train(steps=2, warmup=1.5)", V, ["warmup", "from 0 to 1", "1.5"]),
+    ("train(steps=2, warmup=-0.1)", V, ["warmup", "from 0 to 1", "-0.1"]),
+    ("train(steps=2, warmup=100, decay='constant')", V, ["warmup", "from 0 to 1", "100"]),
+    ("train(steps=2, decay='sine')", V, ["decay is 'sine'", "'cosine'"]),
+    ("learning_rate_factor(0.5, 0.1, 'sine')", V, ["decay is 'sine'", "'cosine'"]),
+    ("learning_rate_factor(-0.5, 0.1, 'linear')", V, ["progress", "from 0 to 1", "-0.5"]),
+    ("train(steps=2, autocast=torch.int8)", V, ["autocast is torch.int8", "torch.bfloat16"]),
+    ("train(steps=2, autocast='bfloat16')", V, ["autocast is 'bfloat16'", "torch.bfloat16"]),
+    # batches
+    ("train(batches=[])", V, ["batches holds no batch", "at least one"]),
+    ("train(batches=[], epochs=2)", V, ["batches holds no batch", "at least one"]),
+    ("train(batches=iter(regression()), epochs=2)", V, ["list_iterator does not tell", "steps="]),
+    ("train(batches=(b for b in regression()), epochs=2)", V, ["generator does not tell", "steps="]),
+    ("train(batches=iter(regression()), steps=9)", V, ["iterated over again", "as a list"]),
+    ("train(batches=iter([]), steps=9)", V, ["an epoch held no batch", "as a list"]),
+    ("train(batches=5)", T, ["batches must be", "a list", "got int"]),
+    ("train(batches=one_pair())", T, ["batches must be", "PairBatches", "got PairBatch"]),
+    ("train(steps=2, validation=[])", V, ["validation holds no batch"]),
+    (
+        "train(steps=2, validation=iter(regression()))",
+        V,
+        ["validation is iterated over again", "give a list"],
+    ),
+    ("train(steps=2, validation=3)", T, ["validation must be", "got int"]),
+    ("mean_loss(make_line(), [], squared_error)", V, ["batches holds no batch"]),
+    ("mean_loss(make_line(), None, squared_error)", T, ["batches must be", "got NoneType"]),
+    # model and loss
+    ("fit(regression(), make_line(), squared_error, steps=2)", T, ["model must be an nn.Module", "got list"]),
+    ("fit(nn.Linear, regression(), squared_error, steps=2)", T, ["model must be an nn.Module", "got type"]),
+    ("train(nn.Tanh())", V, ["Tanh has no parameters"]),
+    ("train(make_line().requires_grad_(False))", V, ["the loss has no gradient", "requires_grad"]),
+    ("mean_loss(regression(), make_line(), squared_error)", T, ["model must be an nn.Module", "got list"]),
+    ("train(loss_fn=nn.MSELoss())", T, ["loss_fn must be a function", "mean loss", "got MSELoss"]),
+    ("train(loss_fn=None)", T, ["loss_fn must be a function", "got NoneType"]),
+    ("train(loss_fn=lambda m, b: squared_error(m, b)[0])", T, ["two things", "got Tensor"]),
+    ("train(loss_fn=lambda m, b: None)", T, ["two things", "got NoneType"]),
+    ("train(loss_fn=lambda m, b: (1.0, 2))", T, ["two things", "mean loss as a tensor"]),
+    ("train(loss_fn=lambda m, b: (m(X) - Y, 5))", V, ["a mean loss", "(5, 1)", ".mean()"]),
+    ("train(loss_fn=lambda m, b: (m(X).sum().long(), 5))", V, ["floating-point", "torch.int64"]),
+    ("train(loss_fn=lambda m, b: (m(X).mean().detach(), 5))", V, ["no gradient", ".detach()"]),
+    ("train(loss_fn=lambda m, b: (m(X).mean(), 2.5))", T, ["whole number", "2.5"]),
+    ("train(loss_fn=lambda m, b: (m(X).mean(), None))", T, ["whole number", "None"]),
+    ("without_gradients(train)", V, ["no gradient", "torch.no_grad()"]),
+    ("mean_loss(make_line(), regression(), lambda m, b: m(b[0]).mean())", T, ["two things", "got Tensor"]),
+]
+
+
+def one_pair():
+    [batch] = PairBatches([[4, 2]], [[1, 5, 2]])
+    return batch
+
+
+def without_gradients(call):
+    with torch.no_grad():
+        call()
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+def test_bad_calls_say_what_was_wrong(call, error, words):
+    with pytest.raises(error) as raised:
+        eval(call, globals())
+    assert type(raised.value) is error
+    assert raised.traceback[-1].path.name == "training.py"  # the words are our own, not torch's
+    for word in words:
+        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_numbers_of_numpy_and_tensors_are_as_good_as_pythons():
+    history = train(steps=np.int64(3), seconds=np.float32(1e6), learning_rate=np.float64(0.1))
+    assert len(history.losses) == 3
+    counts = train(loss_fn=lambda model, batch: (model(X).mean(), torch.tensor(5))).tokens
+    assert counts == [5, 5] and all(type(count) is int for count in counts)
+
+
+def test_an_endless_stream_can_be_trained_on_by_steps():
+    def stream():
+        while True:
+            yield from regression()
+
+    assert len(train(batches=stream(), steps=11).losses) == 11
 
 
 def test_fit_never_seeds_and_repeats_with_the_callers_seed():
@@ -424,6 +508,14 @@ def test_autocast_computes_in_the_type_asked_for_and_keeps_the_weights():
     assert model.weight.dtype == torch.float32
 
 
+def test_the_bar_is_not_stored_in_a_notebook(capsys):
+    fit(make_line(), regression(), squared_error, steps=9, validation=regression(1))
+    shown = capsys.readouterr().err
+    assert "loss=" in shown
+    output = nbformat.v4.new_output("stream", name="stderr", text=shown + "done\n")
+    assert build.normalise_output(output).text.strip() == "done"
+
+
 def test_the_bar_shows_loss_and_tokens_per_second(capsys):
     fit(make_line(), regression(), squared_error, steps=3, validation=regression(1))
     shown = capsys.readouterr().err
@@ -444,86 +536,3 @@ def test_the_translator_learns_to_reverse(attention):
     assert mean_loss(model, batches, translation_loss) > 2
     fit(model, batches, translation_loss, steps=80, learning_rate=2e-2, progress=False)
     assert mean_loss(model, batches, translation_loss) < 0.3
-
-
-# ------------------------------------------------------------------------------------------------ checkpoints
-
-
-def make_translator(seed, **options):
-    torch.manual_seed(seed)
-    return Seq2Seq(Seq2SeqConfig(13, 11, embedding_size=17, hidden_size=38, attention_size=23, **options))
-
-
-def test_a_checkpoint_brings_all_weights_back_tied_ones_too(tmp_path):
-    saved, loaded = make_translator(0), make_translator(1)
-    save_checkpoint(saved, tmp_path / "deep" / "model.safetensors")
-    assert not torch.equal(saved.output.weight, loaded.output.weight)
-    load_checkpoint(loaded, tmp_path / "deep" / "model.safetensors")
-    torch.testing.assert_close(loaded.state_dict(), saved.state_dict(), atol=0, rtol=0)
-    assert loaded.output.weight is loaded.target_embedding.weight
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model.safetensors"]
-
-
-def test_a_save_that_fails_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
-    path = tmp_path / "model.safetensors"
-    save_checkpoint(make_translator(0), path)
-    before = path.read_bytes()
-
-    def fail(weights, filename):
-        with open(filename, "wb") as file:
-            file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(training, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(make_translator(1), path)
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["model.safetensors"]
-
-
-def test_a_second_save_puts_a_new_file_in_the_old_ones_place(tmp_path):
-    path = tmp_path / "model.safetensors"
-    save_checkpoint(make_translator(0), path)
-    before = path.read_bytes()
-    with path.open("rb") as reader:
-        save_checkpoint(make_translator(1), path)
-        # Written over, the file would change under who is reading it.
-        assert reader.read() == before
-    assert path.read_bytes() != before
-
-
-@pytest.mark.parametrize("damage", ["cut short", "empty", "foreign"])
-def test_a_damaged_file_is_refused_and_the_model_untouched(tmp_path, damage):
-    path, model = tmp_path / "model.safetensors", make_translator(1)
-    save_checkpoint(make_translator(0), path)
-    content = path.read_bytes()
-    path.write_bytes(
-        {"cut short": content[:-100], "empty": b"", "foreign": b"PK\x03\x04 a zip file" * 20}[damage]
-    )
-    before = weights_of(model)
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
-        load_checkpoint(model, path)
-    torch.testing.assert_close(weights_of(model), before, atol=0, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (lambda: make_translator(0, attention=False), r"lacks \['attention"),
-        (lambda: make_translator(0, bidirectional=False), "adds|lacks"),
-        (lambda: Seq2Seq(Seq2SeqConfig(13, 11, 17, 38, 29)), r"\(29, 38\).*\(23, 38\)"),
-        (lambda: make_translator(0).double(), "float64.*float32"),
-    ],
-)
-def test_another_models_checkpoint_is_refused_and_the_model_untouched(tmp_path, other, message):
-    save_checkpoint(other(), tmp_path / "model.safetensors")
-    model = make_translator(1)
-    before = weights_of(model)
-    with pytest.raises(ValueError, match=message):
-        load_checkpoint(model, tmp_path / "model.safetensors")
-    torch.testing.assert_close(weights_of(model), before, atol=0, rtol=0)
-
-
-def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
-        load_checkpoint(make_translator(0), tmp_path / "nothing.safetensors")

@@ -26,8 +26,10 @@ from tqdm.auto import tqdm
 FOLDER_VARIABLE = "ATTENTION_COURSE_DATA"
 TIMEOUT_SECONDS = 30  # for one wait on the network, not for the whole file
 ATTEMPTS = 3
+PAUSE_SECONDS = 1.0  # before the second attempt; twice as long before each later one
 ABANDONED_SECONDS = 10 * TIMEOUT_SECONDS  # a partial file untouched for so long has lost its writer
 _ABSENT = (FileNotFoundError, NotADirectoryError)
+_TRANSIENT = (408, 425, 429)  # of the answers 4xx those that may be another one soon; the rest is final
 _CHUNK = 1 << 16
 _SLACK = 1 << 20  # what a compressed file may exceed its content by
 
@@ -87,14 +89,17 @@ def fetch(file: str | DataFile) -> bytes:
         file: a path listed in `FILES`, such as "multi30k/train.en.gz", or a record of your own.
 
     Raises:
+        TypeError: `file` is neither a path nor a record.
         ValueError: the path is not listed, or the address is not https.
         DataUnavailable: the file cannot be reached, read, stored, or is not the expected one. The message
-            names the file, the digests where they differ, and how to go on without a network.
+            names the file, the expected digest, that of what was found, and how to go on without a network.
     """
     if isinstance(file, str):
         if file not in FILES:
             raise ValueError(f"no data file is called {file!r}; choose from {', '.join(FILES)}")
         file = FILES[file]
+    if not isinstance(file, DataFile):
+        raise TypeError(f"fetch takes a path listed in FILES, or a DataFile, got {file!r:.80}")
     _check_address(file.address)
 
     if folder := os.environ.get(FOLDER_VARIABLE):
@@ -104,7 +109,7 @@ def fetch(file: str | DataFile) -> bytes:
         except _ABSENT:
             pass  # the folder may hold some files only
         except _BadContent as problem:
-            raise _unavailable(file, f"{local} was left as it is, but {problem}") from problem
+            raise _unavailable(file, f"{local} was left as it is, but {problem}", problem.found) from problem
 
     cached = cache_folder() / file.path
     try:
@@ -117,39 +122,64 @@ def fetch(file: str | DataFile) -> bytes:
 
 
 class _BadContent(Exception):
-    """The bytes at hand are not the expected ones; says why."""
+    """The bytes at hand are not the expected ones: says why, and what was found."""
+
+    def __init__(self, problem: str, found: str):
+        super().__init__(problem)
+        self.found = found
 
 
 def _checked(file: DataFile, path: Path) -> bytes:
-    """Decompress `path`, never beyond the known size, and compare it with the pinned digest.
+    """Decompress `path` and compare it with the pinned digest.
 
     Raises _BadContent where it is not the expected file, and one of _ABSENT where there is none.
     """
-    try:
-        with (gzip.open if file.path.endswith(".gz") else open)(path, "rb") as stream:
-            content = stream.read(file.size + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
-        raise _BadContent(f"it is damaged or cut short ({problem})") from problem
-    except _ABSENT:
-        raise
-    except OSError as problem:
-        raise _unavailable(file, f"{path} cannot be read ({problem})") from problem
+    content, damage = _decompress(file, path)
+    found = _describe(file, content, path)
+    if damage is not None:
+        raise _BadContent(f"it is damaged or cut short ({damage})", found) from damage
     if len(content) > file.size:
-        raise _BadContent(f"it holds more than the expected {file.size:,} bytes")
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
-        raise _BadContent(
-            f"its content is not the expected one ({len(content):,} bytes, expected {file.size:,})\n"
-            f"  expected SHA-256 {file.sha256}\n  found SHA-256    {found}"
-        )
+        raise _BadContent(f"it holds more than the expected {file.size:,} bytes", found)
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise _BadContent("its content is not the expected one", found)
     return content
 
 
-def _unavailable(file: DataFile, problem: str) -> DataUnavailable:
+def _decompress(file: DataFile, path: Path) -> tuple[bytes, Exception | None]:
+    """Read `path` as far as it can be, never far beyond the known size; also give what stopped it."""
+    content = bytearray()
+    try:
+        with (gzip.open if file.path.endswith(".gz") else open)(path, "rb") as stream:
+            # read1 hands over what it has before the damage; read would lose it.
+            while len(content) <= file.size and (chunk := stream.read1(file.size + 1 - len(content))):
+                content += chunk
+    except (gzip.BadGzipFile, EOFError, zlib.error) as damage:
+        return bytes(content), damage
+    except _ABSENT:
+        raise
+    except OSError as problem:
+        raise _unavailable(file, f"{path} cannot be read ({problem})", "none that can be read") from problem
+    return bytes(content), None
+
+
+def _describe(file: DataFile, content: bytes, path: Path) -> str:
+    """Size and digest of what was decompressed, or of the file as it is where that is nothing."""
+    if not content:
+        raw = path.read_bytes()
+        return f"none; the file as it came has SHA-256 {hashlib.sha256(raw).hexdigest()}, {len(raw):,} bytes"
+    digest = hashlib.sha256(content).hexdigest()
+    if len(content) > file.size:
+        return f"SHA-256 {digest}, of the first {len(content):,} bytes of a longer file"
+    return f"SHA-256 {digest}, {len(content):,} bytes"
+
+
+def _unavailable(file: DataFile, problem: str, found: str) -> DataUnavailable:
     folder = os.environ.get(FOLDER_VARIABLE)
     looked = f"set to {folder!r}" if folder else "not set"
     return DataUnavailable(
         f"{file.path}: {problem}\n"
+        f"  expected content SHA-256 {file.sha256}, {file.size:,} bytes\n"
+        f"  found content    {found}\n"
         f"  public address   {file.address}\n"
         f"To go on without a network, set {FOLDER_VARIABLE} (now {looked}) to a folder that holds "
         f'{file.path}, or use load_translation("grammar"), which needs no files.'
@@ -162,7 +192,9 @@ def _disk(file: DataFile, action, *arguments, **options):
         return action(*arguments, **options)
     except OSError as problem:
         raise _unavailable(
-            file, f"the cache folder {cache_folder()} cannot be written: is it read-only or full? ({problem})"
+            file,
+            f"the cache folder {cache_folder()} cannot be written: is it read-only or full? ({problem})",
+            "none that could be kept",
         ) from problem
 
 
@@ -170,24 +202,43 @@ class _Interrupted(Exception):
     """The transfer broke off; what came so far may be continued."""
 
 
+class _Refused(Exception):
+    """The answer will not be another one the next time."""
+
+
 def _download(file: DataFile, cached: Path) -> bytes:
     """Download to a temporary file of our own, check it, and only then move it to `cached`."""
     with _partial_file(file, cached) as partial:
         for attempt in range(1, ATTEMPTS + 1):
+            if attempt > 1:
+                time.sleep(PAUSE_SECONDS * 2 ** (attempt - 2))
             try:
                 _transfer(file, partial)
                 content = _checked(file, partial)
                 break
+            except _Refused as problem:
+                raise _unavailable(file, str(problem), _so_far(file, partial)) from problem
             except _Interrupted as problem:
                 reason = f"the download did not succeed in {attempt} attempts: {problem}"
+                found = _so_far(file, partial)
             except _BadContent as problem:
                 # Nothing of it can be trusted, not even as the beginning of a later attempt.
                 _disk(file, os.truncate, partial, 0)
                 reason = f"the file was downloaded {attempt} times, but {problem}"
+                found = problem.found
+            except _ABSENT:
+                reason = found = "another process took the unfinished file away"
         else:
-            raise _unavailable(file, reason)
+            raise _unavailable(file, reason, found)
         _disk(file, os.replace, partial, cached)
     return content
+
+
+def _so_far(file: DataFile, partial: Path) -> str:
+    """What an unfinished download amounts to."""
+    if partial.stat().st_size == 0:
+        return "none, since nothing came"
+    return f"{_describe(file, _decompress(file, partial)[0], partial)}, and then it broke off"
 
 
 @contextmanager
@@ -205,6 +256,8 @@ def _partial_file(file: DataFile, cached: Path) -> Iterator[Path]:
         with suppress(OSError):  # another process was quicker: then we begin at the beginning
             age = time.time() - candidate.stat().st_mtime
             if candidate == left or age > ABANDONED_SECONDS:
+                # Young before it is ours: under our name with its old age it would be taken from us in turn.
+                os.utime(candidate)
                 os.replace(candidate, mine)
                 break
     try:
@@ -219,7 +272,7 @@ def _partial_file(file: DataFile, cached: Path) -> Iterator[Path]:
 
 def _transfer(file: DataFile, partial: Path) -> None:
     """Append to `partial` what it lacks; start again where the server cannot continue."""
-    have = partial.stat().st_size
+    have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(file.address, headers={"User-Agent": "attention-you-can-check"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -229,7 +282,10 @@ def _transfer(file: DataFile, partial: Path) -> None:
         problem.close()
         if problem.code == 416:  # we have as much as there is, or more: let the check decide
             return
-        raise _Interrupted(f"the server answered {problem.code} {problem.reason}") from problem
+        final = problem.code < 500 and problem.code not in _TRANSIENT
+        raise (_Refused if final else _Interrupted)(
+            f"the server answered {problem.code} {problem.reason}"
+        ) from problem
     except (OSError, http.client.HTTPException) as problem:
         raise _Interrupted(f"the server cannot be reached ({problem})") from problem
 
@@ -245,7 +301,7 @@ def _transfer(file: DataFile, partial: Path) -> None:
         with bar, _disk(file, open, partial, "ab" if continued else "wb") as stream:
             while True:
                 try:
-                    chunk = response.read(_CHUNK)
+                    chunk = response.read1(_CHUNK)  # what has come; read would wait, and then lose it
                 except (OSError, http.client.HTTPException) as problem:
                     raise _Interrupted(
                         f"the transfer broke off after {have:,} bytes ({problem})"
@@ -253,26 +309,36 @@ def _transfer(file: DataFile, partial: Path) -> None:
                 if not chunk:
                     break
                 have += len(chunk)
-                if have > file.size + _SLACK:
-                    _disk(file, stream.truncate, 0)
-                    raise _unavailable(file, f"the server sends more than the expected {file.size:,} bytes")
                 _disk(file, stream.write, chunk)
                 bar.update(len(chunk))
+                if have > file.size + _SLACK:
+                    break
+    if have > file.size + _SLACK:
+        found = _describe(file, _decompress(file, partial)[0], partial)
+        _disk(file, os.truncate, partial, 0)
+        raise _unavailable(file, f"the server sends more than the expected {file.size:,} bytes", found)
     if total is not None and have < total:
         raise _Interrupted(f"the transfer broke off after {have:,} of {total:,} bytes")
 
 
-def _check_address(address: str) -> None:
+def _is_trusted(address: str) -> bool:
     """Only https, whose server has proved its name; plain http only to this very machine."""
     parts = urllib.parse.urlsplit(address)
     loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if parts.scheme != "https" and not loopback:
+    return parts.scheme == "https" or loopback
+
+
+def _check_address(address: str) -> None:
+    if not _is_trusted(address):
         raise ValueError(f"data is downloaded over https only, but the address is {address}")
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, stream, code, message, headers, address):
-        _check_address(address)
+        # Who began with https must not be led to anything less, not even on this machine.
+        downgraded = request.type == "https" and urllib.parse.urlsplit(address).scheme != "https"
+        if downgraded or not _is_trusted(address):
+            raise _Refused(f"data is downloaded over https only, but the server leads on to {address}")
         return super().redirect_request(request, stream, code, message, headers, address)
 
 

@@ -31,12 +31,15 @@ import random
 import zlib
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from numbers import Integral
 
-from course_lib.data.grammar_rules import VOWELS, Walk, Words
+from course_lib.data.grammar_phrases import VOWELS, Words
+from course_lib.data.grammar_rules import Walk
 from course_lib.data.vocabulary import detokenize
 
 SIZES = {"train": 27_500, "validation": 1_000, "test": 1_500}
 LONGEST = 25  # English tokens
+PATIENCE = 10_000  # walks in a row that may give no new sentence; for the sizes above, 7 of them is the most
 _ELIDED = frozenset(("je", "me", "te", "le", "la", "ne", "de", "que"))
 _MELTED = {("à", "le"): "au", ("à", "les"): "aux", ("de", "le"): "du", ("de", "les"): "des"}
 _PREPOSITIONS, _ARTICLES = ({pair[n] for pair in _MELTED} for n in (0, 1))
@@ -70,11 +73,27 @@ def generate(seed: int = 0) -> dict[str, tuple[Derivation, ...]]:
 
     Returns:
         "train", "validation" and "test", with `SIZES` distinct sentences.
+
+    Raises:
+        TypeError: the seed is not a whole number.
+        ValueError: the grammar has too few sentences for `SIZES` within `LONGEST`.
     """
-    walk = Walk(random.Random(seed))
+    if not isinstance(seed, Integral):
+        raise TypeError(f"seed must be a whole number, so that the sentences can be had again; got {seed!r}")
+    walk = Walk(random.Random(int(seed)))
+    in_vain = 0
     splits: dict[str, list[Derivation]] = {split: [] for split in SIZES}
     seen: set[tuple[str, ...]] = set()
     while any(len(splits[split]) < size for split, size in SIZES.items()):
+        if in_vain == PATIENCE:
+            filled = ", ".join(
+                f"{len(splits[split]):,} of {size:,} for {split}" for split, size in SIZES.items()
+            )
+            raise ValueError(
+                f"the grammar gives no more new sentences of up to {LONGEST} words ({filled}): "
+                f"ask for fewer in SIZES, or for longer ones by LONGEST"
+            )
+        in_vain += 1
         walk.begin()
         english, french = walk.sentence()
         tokens = tuple([_lower(word) for word, _ in english])
@@ -83,6 +102,7 @@ def generate(seed: int = 0) -> dict[str, tuple[Derivation, ...]]:
         owners = {split_of(combination) for combination in walk.combinations}
         split = "test" if "test" in owners else "validation" if "validation" in owners else "train"
         if len(splits[split]) < SIZES[split]:
+            in_vain = 0
             seen.add(tokens)
             splits[split].append(_derivation(tokens, english, _spell(french), walk.combinations))
     return {split: tuple(sentences) for split, sentences in splits.items()}

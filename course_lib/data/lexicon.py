@@ -1,4 +1,5 @@
-"""The words of the course's English-French grammar, as tables; the rules are in grammar.py.
+"""The words of the course's English-French grammar, as tables; the rules that use them are in
+grammar_phrases.py and grammar_rules.py.
 
 A digit after a word says which words of a fixed phrase translate each other: "last1 week2" against
 "la2 semaine2 dernière1". A word without a digit has no counterpart.

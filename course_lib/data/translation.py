@@ -54,14 +54,17 @@ def load_translation(name: str, source: str | None = None, target: str | None = 
         ValueError: no such collection, or not two different languages of it.
         DataUnavailable: a file of Multi30k cannot be had.
     """
-    if name not in _LANGUAGES:
+    if not isinstance(name, str) or name not in _LANGUAGES:
         raise ValueError(f"no collection is called {name!r}; choose from {', '.join(sorted(_LANGUAGES))}")
     languages = _LANGUAGES[name]
+    for side in (source, target):
+        if side is not None and side not in languages:
+            raise ValueError(f"{name} has no language {side!r}; choose from {', '.join(languages)}")
     if source is None:
         source = next(language for language in languages if language != target)
     if target is None:
         target = languages[1] if source == languages[0] else languages[0]
-    if source == target or not {source, target} <= set(languages):
+    if source == target:
         raise ValueError(
             f"{name} cannot be translated from {source!r} into {target!r}; "
             f"choose two different languages from {', '.join(languages)}"

@@ -3,10 +3,12 @@
 One tokenizer serves English, French and German, so that a model meets the same rules on both sides.
 """
 
+import operator
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 SPECIALS = (PAD, BOS, EOS, UNK)
@@ -41,13 +43,23 @@ def tokenize(text: str) -> list[str]:
     elided French word is a token that keeps its apostrophe (`j'ai` gives `j'`, `ai`). English endings
     are split as in the Penn Treebank: `don't` gives `do`, `n't`, `can't` gives `ca`, `n't`, and `Anna's`
     gives `anna`, `'s`. Words joined by a hyphen stay together.
+
+    Raises:
+        TypeError: `text` is not a string.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"tokenize takes one string, got {text!r:.80}; for several call it on each")
     text = unicodedata.normalize("NFC", text).lower().replace("\u2019", "'")
     return _TOKEN.findall(text)
 
 
 def detokenize(tokens: Iterable[str]) -> str:
-    """Join `tokens` into readable text: the inverse of `tokenize` up to case and spacing."""
+    """Join `tokens` into readable text: the inverse of `tokenize` up to case and spacing.
+
+    Raises:
+        TypeError: `tokens` is not a list of strings.
+    """
+    tokens = _strings("tokens", tokens)
     return _GLUE.sub("", " ".join(tokens))
 
 
@@ -58,13 +70,12 @@ class Vocabulary:
         tokens: the ordinary tokens, each once, without the four special ones.
 
     Raises:
+        TypeError: `tokens` is not a list of strings.
         ValueError: a token is given twice or is one of the special tokens.
     """
 
     def __init__(self, tokens: Iterable[str]) -> None:
-        if isinstance(tokens, str):
-            raise TypeError(f"tokens must be a list of strings, not the one string {tokens!r}")
-        ordinary = tuple(tokens)
+        ordinary = _strings("tokens", tokens)
         if special := sorted(set(ordinary) & set(SPECIALS)):
             raise ValueError(f"the special tokens are added by Vocabulary itself: leave out {special}")
         if len(set(ordinary)) < len(ordinary):
@@ -89,15 +100,18 @@ class Vocabulary:
             TypeError: a sentence is a string that was not tokenized.
             ValueError: `max_size` has no room for the four special tokens.
         """
+        for name, number in (("min_count", min_count), ("max_size", max_size)):
+            if not isinstance(number, Integral) and not (name == "max_size" and number is None):
+                raise TypeError(f"{name} must be a whole number, got {number!r}")
+        if isinstance(sentences, str) or not isinstance(sentences, Iterable):
+            raise TypeError(f"sentences must be a list of tokenized sentences, got {sentences!r:.80}")
         if max_size is not None and max_size < len(SPECIALS):
             raise ValueError(
                 f"max_size must leave room for the {len(SPECIALS)} special tokens, got {max_size}"
             )
         counts: Counter[str] = Counter()
         for sentence in sentences:
-            if isinstance(sentence, str):
-                raise TypeError(f"a sentence must be a list of tokens: call tokenize({sentence!r}) first")
-            counts.update(sentence)
+            counts.update(_strings("a sentence", sentence))
         ranked = sorted((-count, token) for token, count in counts.items() if count >= min_count)
         room = None if max_size is None else max_size - len(SPECIALS)
         return cls(token for _, token in ranked[:room])
@@ -112,21 +126,32 @@ class Vocabulary:
         """Number each token, with the mark of beginning or end where asked; a token not known gets `unk_id`.
 
         Raises:
-            TypeError: `tokens` is a string that was not tokenized.
+            TypeError: `tokens` is not a list of strings, as where a text was not tokenized.
         """
-        if isinstance(tokens, str):
-            raise TypeError(f"encode takes a list of tokens: call tokenize({tokens!r}) first")
-        ids = [self._ids.get(token, self.unk_id) for token in tokens]
+        if not isinstance(bos, bool) or not isinstance(eos, bool):
+            raise TypeError(f"bos and eos must be True or False, got {bos!r} and {eos!r}")
+        ids = [self._ids.get(token, self.unk_id) for token in _strings("tokens", tokens)]
         return [self.bos_id] * bos + ids + [self.eos_id] * eos
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Turn `ids` back into tokens, up to the first end mark, without padding and beginning marks.
 
         Raises:
+            TypeError: `ids` is not one sentence of whole numbers.
             ValueError: an id is not between 0 and `len(vocabulary) - 1`.
         """
+        if hasattr(ids, "tolist"):  # a tensor or an array
+            ids = ids.tolist()
+        if not isinstance(ids, Iterable):
+            raise TypeError(f"decode takes the ids of one sentence, a list of whole numbers, got {ids!r:.80}")
         tokens = []
-        for index in map(int, ids):
+        for given in ids:
+            try:
+                index = operator.index(given)
+            except TypeError:
+                raise TypeError(
+                    f"decode takes the ids of one sentence, whole numbers, and {given!r:.80} is none"
+                ) from None
             if not 0 <= index < len(self.tokens):
                 raise ValueError(f"id {index} is not in this vocabulary: ids run from 0 to {len(self) - 1}")
             if index == self.eos_id:
@@ -134,3 +159,16 @@ class Vocabulary:
             if index not in (self.pad_id, self.bos_id):
                 tokens.append(self.tokens[index])
         return tokens
+
+
+def _strings(name: str, tokens: Iterable[str]) -> tuple[str, ...]:
+    """Give the tokens as a tuple, after checking that they are a list of strings and not one."""
+    if isinstance(tokens, str):
+        raise TypeError(
+            f"{name} must be a list of strings, not the one string: call tokenize({tokens!r}) first"
+        )
+    tokens = tuple(tokens) if isinstance(tokens, Iterable) else (tokens,)
+    wrong = [token for token in tokens if not isinstance(token, str)]
+    if wrong:
+        raise TypeError(f"{name} must be a list of strings, but it holds {wrong[0]!r:.80}")
+    return tokens

@@ -4,7 +4,8 @@ From top to bottom: the configuration, what the encoder hands over, the encoder,
 loop over steps for training, and the same step for decoding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -34,9 +35,16 @@ class Seq2SeqConfig:
     bidirectional: bool = True
     tied_output: bool = True
     dropout: float = 0.0
-    pad_id: int = 0
 
     def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (type(value) is not int or value < 1):
+                raise ValueError(f"{field.name} must be an int of at least 1, got {value!r}")
+            if field.type is bool and not isinstance(value, bool):
+                raise ValueError(f"{field.name} must be True or False, got {value!r}")
+        if not (isinstance(self.dropout, Real) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout is a share from 0 to below 1, got {self.dropout!r}")
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(
                 f"a bidirectional encoder gives half of hidden_size to each direction, but hidden_size is "
@@ -72,6 +80,8 @@ class Seq2Seq(nn.Module):
 
     def __init__(self, config: Seq2SeqConfig):
         super().__init__()
+        if not isinstance(config, Seq2SeqConfig):
+            raise TypeError(f"config must be a Seq2SeqConfig(...), got {type(config).__name__}")
         self.config = config
         embedding_size, hidden_size = config.embedding_size, config.hidden_size
 
@@ -105,7 +115,8 @@ class Seq2Seq(nn.Module):
         """Read padded source sentences; also compute the key projections U h_j, once for all steps.
 
         lengths: number of real tokens of each sentence, at least 1.
-        Raises ValueError for lengths that do not fit the batch and for ids outside the vocabulary.
+        Raises ValueError for lengths that do not fit the batch and for ids outside the vocabulary, TypeError
+        for anything but tensors of whole numbers.
         """
         _check_tokens(source, self.config.source_vocab_size, "source")
         _check_lengths(lengths, source)
@@ -181,17 +192,38 @@ class Seq2Seq(nn.Module):
     def step(
         self, token: Int[Tensor, " batch"], state: Float[Tensor, "batch hidden"], memory: Seq2SeqMemory
     ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch hidden"]]:
-        """Feed one token and return (logits of the next one, new state); begin with memory.initial_state."""
+        """Feed one token and return (logits of the next one, new state); begin with memory.initial_state.
+
+        Raises ValueError and TypeError as encode does, and where token, state and memory do not fit.
+        """
+        if not isinstance(memory, Seq2SeqMemory) or not isinstance(state, Tensor):
+            raise TypeError(
+                f"step takes token, state and memory, and memory comes from encode; got "
+                f"{type(token).__name__}, {type(state).__name__} and {type(memory).__name__}"
+            )
+        if self.config.attention and memory.states is None:
+            raise ValueError("the memory has no states to attend to; encode the source with this same model")
+        _check_tokens(token, self.config.target_vocab_size, "token", axes=("batch",))
+        expected = memory.initial_state.shape
+        if state.shape != expected or len(token) != expected[0]:
+            raise ValueError(
+                f"memory holds {expected[0]} sentences, so token must be of shape ({expected[0]},) and state "
+                f"of {tuple(expected)}, got {tuple(token.shape)} and {tuple(state.shape)}"
+            )
         embedded = self.dropout(self.target_embedding(token))
         state, context = self.decoder_step(self.from_token(embedded), state, memory)
         return self.logits(state, embedded, context), state
 
 
-def _check_tokens(tokens: Tensor, vocab_size: int, name: str) -> None:
-    """Raise ValueError unless tokens is a (batch, position) tensor of ids below vocab_size."""
-    if tokens.ndim != 2 or tokens.numel() == 0:
+def _check_tokens(
+    tokens: Tensor, vocab_size: int, name: str, axes: tuple[str, ...] = ("batch", "position")
+) -> None:
+    """Raise unless tokens is a tensor with these axes, of ids below vocab_size."""
+    _check_whole_numbers(tokens, name)
+    if tokens.ndim != len(axes) or tokens.numel() == 0:
         raise ValueError(
-            f"{name} has shape {tuple(tokens.shape)}; expected (batch, position) with at least one token each"
+            f"{name} has shape {tuple(tokens.shape)}; expected ({', '.join(axes)}) with at least one "
+            f"token each"
         )
     lowest, highest = int(tokens.min()), int(tokens.max())
     if lowest < 0 or highest >= vocab_size:
@@ -204,6 +236,7 @@ def _check_tokens(tokens: Tensor, vocab_size: int, name: str) -> None:
 
 def _check_lengths(lengths: Tensor, tokens: Tensor) -> None:
     """Raise ValueError unless lengths holds, for each row of tokens, a number from 1 to the row's width."""
+    _check_whole_numbers(lengths, "lengths")
     batch, width = tokens.shape
     if lengths.shape != (batch,):
         raise ValueError(
@@ -216,4 +249,13 @@ def _check_lengths(lengths: Tensor, tokens: Tensor) -> None:
         row = int(lengths.argmax())
         raise ValueError(
             f"sentence {row} has length {int(lengths[row])}, but the batch is padded to {width} tokens"
+        )
+
+
+def _check_whole_numbers(numbers: Tensor, name: str) -> None:
+    if not isinstance(numbers, Tensor) or numbers.dtype not in (torch.int32, torch.int64):
+        got = numbers.dtype if isinstance(numbers, Tensor) else type(numbers).__name__
+        raise TypeError(
+            f"{name} must be a tensor of whole numbers (torch.int64), got {got}; make one "
+            f"with torch.tensor(...)"
         )

@@ -12,6 +12,11 @@ import pytest
 from course_lib.data import grammar, load_translation
 from course_lib.data.vocabulary import detokenize, tokenize
 
+
+def words(text):
+    return set(text.split())
+
+
 # Gender and number of every noun and of all that stands beside one.
 NOUNS = {
     "m": """homme garçon roi enfant médecin ami chat chien cheval oiseau œuf gâteau arbre chapeau livre
@@ -40,6 +45,22 @@ DETERMINER = re.compile(
     r"l[ae]s?|l'|une?|des|c(e|et|ette|es)|aux?|du|[mts](on|a|es)|notre|nos|leurs?|deux|trois"
 )
 VOWELS = "aàâeéèêiîoôœuyh"
+# English verbs by form, its nouns by number, and what a clause can begin after.
+BASE = words(
+    """sleep play work sing dance laugh see love find look listen help eat buy wash open write know think say
+    hurt have miss give show go come talk do"""
+)
+THIRD = {verb + ("es" if verb.endswith(("sh", "ss", "o")) else "s") for verb in BASE - {"have"}} | {"has"}
+SINGULAR = words(
+    """man woman boy girl king queen child doctor friend cat dog horse cow bird apple egg cake car house key
+    tree flower hat door window book letter song head back stomach foot hand leg arm knee ear eye"""
+)
+PLURAL = words(
+    """men women boys girls kings queens children doctors friends cats dogs horses cows birds apples oranges
+    eggs cakes cars houses keys trees flowers hats doors windows books letters songs heads backs stomachs feet
+    hands legs arms knees ears eyes"""
+)
+STARTS = (",", "that", "and", "but", "because", "while", "when", "if")
 
 
 def forms(table):
@@ -111,6 +132,45 @@ def misspellings(tokens):
     return wrong
 
 
+def english_mistakes(tokens):
+    """Neighbours that English does not allow: subject and verb, article and noun, auxiliary and verb."""
+    text = " ".join(tokens)
+    wrong = re.findall(r"\ba [aeiou]\w*|\ban [^aeiou]\w*", text)
+    # After "that" and "who" a noun beside a verb may be the object of another verb, after "and" one of two.
+    nouns_are_subjects = not {"that", "who", "and"} & set(tokens)
+    for position, (word, following) in enumerate(pairwise(tokens)):
+        third = word in ("he", "she", "anna", "emma", "paul", "leo") or word in SINGULAR
+        other = word in ("i", "you", "we", "they") or word in PLURAL
+        if word in ("anna", "emma", "paul", "leo") or word in SINGULAR or word in PLURAL:
+            third, other = third and nouns_are_subjects, other and nouns_are_subjects
+        if word == "you" and position and tokens[position - 1] not in STARTS:
+            other = False  # an object
+        be = {"i": "am", "am": None}.get(word, "are")
+        if (third and (following in BASE or following in ("are", "am"))) or (
+            other and (following in THIRD or (following in ("am", "are", "is") and following != be))
+        ):
+            wrong.append(f"{word} {following}")
+    for auxiliary, verb in re.findall(r"\b(do|does|did) not (\w+)", text):
+        if verb not in BASE:
+            wrong.append(f"{auxiliary} not {verb}")
+    return wrong
+
+
+def test_the_checks_find_mistakes_in_english():
+    for wrong in (
+        "a apple", "an cake", "he are", "she do not", "i is", "i are", "we am", "they has", "they sings",
+        "i sings", "we misses", "the cat sleep", "the cats sleeps", "my feet hurts", "my knee hurt",
+        "anna go to", "he does not sings", "he did not danced", "the dogs is", "emma are", "if he sing ,",
+    ):  # fmt: skip
+        assert english_mistakes([*wrong.split(), "."]), wrong
+    for right in (
+        "an apple", "a cake", "he is", "i am", "they are", "we sing", "she sings", "the cats sleep",
+        "the cat sleeps", "my feet hurt", "he does not sing", "anna and the king sleep", "i see you",
+        "the man who sees the cats sleeps", "the girl misses you when you sleep", "they have cats",
+    ):  # fmt: skip
+        assert not english_mistakes([*right.split(), "."]), right
+
+
 def test_the_checks_find_mistakes():
     for wrong in ("la petit chat noir", "les chats noires", "ma maisons", "mon voiture", "mon grande orange"):
         assert disagreements(wrong.split()), wrong
@@ -166,16 +226,11 @@ def test_negation_surrounds_the_verb(pairs):
 
 
 def test_english_agrees(pairs):
-    base = {"see", "love", "find", "look", "listen", "help", "eat", "buy", "wash", "open", "sleep", "give"}
-    for pair in pairs:
-        text = " ".join(pair.source) + " "
-        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", text), text
-        assert not re.search(r"\b(he|she|this \w+) (are|do|have) ", text), text
-        assert not re.search(r"\b(I|you|we|they) (is|does|has) ", text), text
-        for match in re.finditer(r"\b(?:do|does|did) not (\w+)", text):
-            assert not match[1].endswith(("ed", "s")) or match[1] in ("miss",), text
-        for match in re.finditer(r"\b(?:he|she) (\w+) ", text):
-            assert match[1] not in base, text
+    assert [(p.source_text, wrong) for p in pairs if (wrong := english_mistakes(p.source))][:5] == []
+    # What is checked also occurs.
+    seen = Counter(neighbours for pair in pairs for neighbours in pairwise(pair.source))
+    for expected in ("i am", "i sing", "she sings", "he is", "we do", "cats sleep", "knee hurts", "an apple"):
+        assert seen[tuple(expected.split())], expected
 
 
 def test_text_and_tokens_are_the_same(pairs):
@@ -280,7 +335,7 @@ def words_of(pairs, side):
     return {word for pair in pairs for word in getattr(pair, side)}
 
 
-def test_split_sizes_and_(data):
+def test_split_sizes_and_words(data):
     assert len(data.train) >= 18_000 and len(data.validation) == 1_000 and 1_000 <= len(data.test) <= 2_000
     for side in ("source", "target"):
         assert words_of(data.test + data.validation, side) <= words_of(data.train, side)
@@ -332,6 +387,29 @@ def test_generation_is_deterministic_and_follows_the_seed(monkeypatch):
     monkeypatch.setattr(grammar, "SIZES", {"train": 60, "validation": 3, "test": 5})
     first, again, other = (grammar.generate.__wrapped__(seed) for seed in (0, 0, 1))
     assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("LONGEST", 2, ["up to 2 words", "0 of 60 for train", "0 of 5 for test"]),
+        ("LONGEST", 3, ["up to 3 words", "of 60 for train", "3 of 3 for validation"]),
+        ("split_of", lambda combination: "train", ["60 of 60 for train, 0 of 3 for validation"]),
+    ],
+)
+def test_sizes_that_cannot_be_filled_are_told(monkeypatch, setting, value, words):
+    monkeypatch.setattr(grammar, "SIZES", {"train": 60, "validation": 3, "test": 5})
+    monkeypatch.setattr(grammar, setting, value)
+    with pytest.raises(ValueError, match="no more new sentences") as raised:
+        grammar.generate.__wrapped__(0)
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "one"])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(TypeError, match=re.escape(f"got {seed!r}")):
+        grammar.generate(seed)
 
 
 def test_another_run_of_python_gives_the_same_sentences():

@@ -9,6 +9,7 @@ from course_lib.data.translation import load_translation
 from course_lib.data.vocabulary import tokenize
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("name", "source", "target", "listed"),
     [
@@ -17,6 +18,11 @@ from course_lib.data.vocabulary import tokenize
         ("grammar", "fr", "fr", "en, fr"),
         ("multi30k", "en", "cs", "en, de, fr"),
         ("multi30k", "xx", None, "en, de, fr"),
+        ("multi30k", None, "xx", "'xx'; choose from en, de, fr"),
+        ("grammar", ["en"], None, "en, fr"),
+        ("grammar", None, 5, "en, fr"),
+        (None, None, None, "grammar, multi30k"),
+        (["grammar"], None, None, "grammar, multi30k"),
     ],
 )
 def test_what_does_not_exist_is_answered_with_the_choices(name, source, target, listed):

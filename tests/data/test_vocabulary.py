@@ -1,6 +1,7 @@
 import unicodedata
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,10 +89,62 @@ def test_bad_tokens_are_named():
         Vocabulary(["le", EOS])
 
 
-def test_a_sentence_that_was_not_tokenized_is_refused():
-    with pytest.raises(TypeError, match="tokenize"):
-        Vocabulary(["le"]).encode("le chat")
-    with pytest.raises(TypeError, match="tokenize"):
-        Vocabulary.from_sentences(["le chat"])
-    with pytest.raises(TypeError, match="one string"):
-        Vocabulary("le chat")
+WORDS = Vocabulary(["le", "chat"])
+
+# The call as text, its error, and what that must say.
+BAD_CALLS = [
+    ("WORDS.encode('le chat')", TypeError, ["tokens must be a list of strings", "tokenize('le chat')"]),
+    ("WORDS.encode(None)", TypeError, ["tokens must be a list of strings", "None"]),
+    ("WORDS.encode([4, 5])", TypeError, ["tokens must be a list of strings", "holds 4"]),
+    ("WORDS.encode([['le'], ['chat']])", TypeError, ["tokens must be a list of strings", "holds ['le']"]),
+    ("WORDS.encode(torch.tensor([4, 5]))", TypeError, ["tokens must be a list of strings", "tensor(4)"]),
+    ("WORDS.encode(['le'], 'yes')", TypeError, ["bos and eos must be True or False", "'yes'"]),
+    ("WORDS.encode(['le'], eos=2)", TypeError, ["bos and eos must be True or False", "2"]),
+    ("WORDS.decode(5)", TypeError, ["ids of one sentence", "got 5"]),
+    ("WORDS.decode(torch.tensor(5))", TypeError, ["ids of one sentence", "got 5"]),
+    ("WORDS.decode(None)", TypeError, ["ids of one sentence", "got None"]),
+    ("WORDS.decode('45')", TypeError, ["ids of one sentence", "'4' is none"]),
+    ("WORDS.decode(['le'])", TypeError, ["ids of one sentence", "'le' is none"]),
+    ("WORDS.decode([4.7])", TypeError, ["ids of one sentence", "4.7 is none"]),
+    ("WORDS.decode(torch.randn(5))", TypeError, ["ids of one sentence", "is none"]),
+    ("WORDS.decode(torch.tensor([[4, 5]]))", TypeError, ["ids of one sentence", "[4, 5] is none"]),
+    ("Vocabulary('le chat')", TypeError, ["tokens must be a list of strings", "one string", "tokenize"]),
+    ("Vocabulary(None)", TypeError, ["tokens must be a list of strings", "None"]),
+    ("Vocabulary(['le', 5])", TypeError, ["tokens must be a list of strings", "holds 5"]),
+    ("Vocabulary([['le'], ['chat']])", TypeError, ["tokens must be a list of strings", "holds ['le']"]),
+    (
+        "Vocabulary.from_sentences(['le chat'])",
+        TypeError,
+        ["a sentence", "one string", "tokenize('le chat')"],
+    ),
+    ("Vocabulary.from_sentences('le chat')", TypeError, ["list of tokenized sentences", "'le chat'"]),
+    ("Vocabulary.from_sentences(None)", TypeError, ["list of tokenized sentences", "None"]),
+    ("Vocabulary.from_sentences([None])", TypeError, ["a sentence must be a list of strings", "None"]),
+    ("Vocabulary.from_sentences([['le', None]])", TypeError, ["a sentence must be a list", "None"]),
+    ("Vocabulary.from_sentences([[4, 5]])", TypeError, ["a sentence must be a list of strings", "holds 4"]),
+    ("Vocabulary.from_sentences([['le']], '2')", TypeError, ["min_count must be a whole number", "'2'"]),
+    ("Vocabulary.from_sentences([['le']], 0.5)", TypeError, ["min_count must be a whole number", "0.5"]),
+    ("Vocabulary.from_sentences([['le']], 1, 4.5)", TypeError, ["max_size must be a whole number", "4.5"]),
+    ("tokenize(None)", TypeError, ["tokenize takes one string", "None"]),
+    ("tokenize(['le chat'])", TypeError, ["tokenize takes one string", "['le chat']"]),
+    ("tokenize(b'le chat')", TypeError, ["tokenize takes one string", "b'le chat'"]),
+    ("detokenize('le chat')", TypeError, ["tokens must be a list of strings", "one string"]),
+    ("detokenize([4, 5])", TypeError, ["tokens must be a list of strings", "holds 4"]),
+    ("detokenize(None)", TypeError, ["tokens must be a list of strings", "None"]),
+]
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+def test_bad_calls_say_what_was_wrong(call, error, words):
+    with pytest.raises(error) as raised:
+        eval(call, globals())
+    assert raised.traceback[-1].path.name == "vocabulary.py"  # the words are our own
+    for word in words:
+        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_ids_may_be_a_tensor_an_array_and_their_numbers():
+    for ids in (torch.tensor([4, 5]), torch.tensor([4, 5]).numpy(), list(torch.tensor([4, 5]))):
+        assert WORDS.decode(ids) == ["le", "chat"]

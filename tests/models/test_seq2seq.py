@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from course_lib.attention import record_attention
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqMemory
 
 BATCH, SOURCE, TARGET = 3, 7, 5
 SOURCE_VOCAB, TARGET_VOCAB, EMBEDDING, HIDDEN, ATTENTION = 13, 11, 17, 38, 23
@@ -192,5 +192,82 @@ def test_errors_name_what_is_wrong(batch):
         model(source, target[:2], LENGTHS)
     with pytest.raises(ValueError, match=r"source has shape \(7,\)"):
         model(source[0], target, LENGTHS)
-    with pytest.raises(ValueError, match="hidden_size is 7"):
-        Seq2SeqConfig(SOURCE_VOCAB, TARGET_VOCAB, hidden_size=7)
+
+
+def config(**changes):
+    return Seq2SeqConfig(**{"source_vocab_size": 13, "target_vocab_size": 11, "hidden_size": 6} | changes)
+
+
+def call(source=None, target=None, lengths=LENGTHS):
+    """A pass of a small model, with what is given in the place of what is right."""
+    source = torch.full((3, 7), 4) if source is None else source
+    return make_model()(source, torch.full((3, 5), 4) if target is None else target, lengths)
+
+
+def step(token=None, state=None, memory=None, attention=True):
+    model = make_model(attention)
+    right = model.encode(torch.full((3, 7), 4), LENGTHS)
+    token = torch.tensor([1, 1, 1]) if token is None else token
+    state = right.initial_state if state is None else state
+    return model.step(token, state, right if memory is None else memory)
+
+
+def of_another_model():
+    """What a model without attention hands over."""
+    return Seq2SeqMemory(torch.ones(3, 38))
+
+
+NAN = float("nan")
+V, T = ValueError, TypeError
+
+# The call as text, its error, and what that must say.
+BAD_CALLS = [
+    ("config(hidden_size=7)", V, ["hidden_size is 7", "even number"]),
+    ("config(source_vocab_size=0)", V, ["source_vocab_size must be an int of at least 1", "got 0"]),
+    ("config(target_vocab_size=-3)", V, ["target_vocab_size must be an int of at least 1", "got -3"]),
+    ("config(target_vocab_size=['le', 'chat'])", V, ["target_vocab_size must be an int", "['le', 'chat']"]),
+    ("config(embedding_size=0)", V, ["embedding_size must be an int of at least 1", "got 0"]),
+    ("config(hidden_size=6.0)", V, ["hidden_size must be an int", "6.0"]),
+    ("config(hidden_size='6')", V, ["hidden_size must be an int", "'6'"]),
+    ("config(attention_size=None)", V, ["attention_size must be an int", "None"]),
+    ("config(attention='no')", V, ["attention must be True or False", "'no'"]),
+    ("config(bidirectional=2)", V, ["bidirectional must be True or False", "2"]),
+    ("config(dropout=1.0)", V, ["dropout", "from 0 to below 1", "1.0"]),
+    ("config(dropout=NAN)", V, ["dropout", "from 0 to below 1", "nan"]),
+    ("config(dropout='0.1')", V, ["dropout", "from 0 to below 1", "'0.1'"]),
+    ("Seq2Seq(13)", T, ["Seq2SeqConfig", "got int"]),
+    ("Seq2Seq({'source_vocab_size': 13})", T, ["Seq2SeqConfig", "got dict"]),
+    ("call(source=torch.ones(3, 7))", T, ["source must be a tensor of whole numbers", "torch.float32"]),
+    ("call(source=torch.ones(3, 7).numpy())", T, ["source must be a tensor", "got ndarray"]),
+    ("call(source=[[4, 5]])", T, ["source must be a tensor", "got list"]),
+    ("call(source=torch.ones(3, 7) > 0)", T, ["source must be a tensor of whole numbers", "torch.bool"]),
+    ("call(source=torch.ones(3, 0, dtype=int))", V, ["source has shape (3, 0)", "at least one token"]),
+    ("call(target=torch.ones(3, 5))", T, ["target must be a tensor of whole numbers", "torch.float32"]),
+    ("call(target=torch.ones(3, 0, dtype=int))", V, ["target has shape (3, 0)", "at least one token"]),
+    ("call(target=LENGTHS, lengths=torch.full((3, 5), 4))", V, ["lengths has shape (3, 5)"]),
+    ("call(lengths=[7, 2, 5])", T, ["lengths must be a tensor", "got list", "torch.tensor"]),
+    ("call(lengths=LENGTHS.numpy())", T, ["lengths must be a tensor", "got ndarray"]),
+    ("call(lengths=None)", T, ["lengths must be a tensor", "got NoneType"]),
+    ("call(lengths=LENGTHS + 0.5)", T, ["lengths must be a tensor of whole numbers", "torch.float32"]),
+    ("call(lengths=LENGTHS > 2)", T, ["lengths must be a tensor of whole numbers", "torch.bool"]),
+    ("step(token=5)", T, ["token must be a tensor", "got int"]),
+    ("step(token=torch.ones(3))", T, ["token must be a tensor of whole numbers", "torch.float32"]),
+    ("step(token=torch.ones(3, 2, dtype=int))", V, ["token has shape (3, 2)", "(batch)"]),
+    ("step(token=torch.tensor([1, 1, 99]))", V, ["token holds the token id 99", "0 to 10"]),
+    ("step(token=torch.tensor([1]))", V, ["memory holds 3 sentences", "got (1,)"]),
+    ("step(state=torch.ones(2, 38))", V, ["memory holds 3 sentences", "(3, 38)", "(2, 38)"]),
+    ("step(state=torch.ones(1, 38), attention=False)", V, ["memory holds 3 sentences", "(1, 38)"]),
+    ("step(state=torch.ones(3, 19))", V, ["(3, 38)", "(3, 19)"]),
+    ("step(memory=torch.ones(3, 38))", T, ["memory comes from encode", "Tensor and Tensor"]),
+    ("step(memory=of_another_model())", V, ["no states to attend to", "same model"]),
+]
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("text, error, words", BAD_CALLS, ids=[text for text, _, _ in BAD_CALLS])
+def test_bad_calls_say_what_was_wrong(text, error, words):
+    with pytest.raises(error) as raised:
+        eval(text, globals())
+    assert raised.traceback[-1].path.name == "seq2seq.py"  # the words are our own, not torch's
+    for word in words:
+        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
