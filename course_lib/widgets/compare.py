@@ -54,7 +54,8 @@ def compare(
         raise ValueError("the reference must be finite, but holds NaN or infinite numbers.")
     # Beyond single precision nothing is drawn, and -inf would be lost in a difference: NaN marks both.
     with np.errstate(invalid="ignore"):
-        difference = np.abs(left - right)
+        signed = left - right
+    difference = np.abs(signed)
     different = ~(difference <= atol)
     place = np.unravel_index(int(np.argmax(np.nan_to_num(difference, nan=math.inf))), left.shape)
     verdict = _verdict(difference, different, place, atol)
@@ -83,6 +84,7 @@ def compare(
             "title": title,
             "mine": pack(mine_3, exact=True),
             "reference": pack(reference_3, exact=True),
+            "difference": pack(signed.reshape(flat), exact=True),
             "rows": row_labels,
             "columns": column_labels,
             "slices": slices,

@@ -106,6 +106,20 @@ class Opened:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def numbers(self, index=0):
+        """What "Copy numbers" gives, where the page has no clipboard."""
+        self.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })")
+        self.view(index).get_by_role("button", name="Copy numbers").first.click()
+        return self.view(index).locator("textarea").first.input_value()
+
+    def wait_until(self, condition, seconds=15):
+        """Wait for something to become true; what the page does meanwhile goes on."""
+        for _ in range(seconds * 20):
+            if condition():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"waited {seconds} s in vain")
+
     def clean(self):
         assert self.errors == []
         outside = [url for url in self.requests if not url.startswith(("file:", "data:", "blob:", "about:"))]
@@ -125,6 +139,7 @@ def open_page(browser, tmp_path):
         opened = Opened(page)
         page.on("console", lambda m: opened.errors.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: opened.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (opened.errors.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: opened.requests.append(request.url))
         body = "".join(part if isinstance(part, str) else part._repr_html_() for part in parts)
         path = tmp_path / f"page{len(contexts)}.html"

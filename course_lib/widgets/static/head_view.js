@@ -49,14 +49,19 @@ export async function mount(element, data) {
   const on = [...data.heads];
   const sides = [queries, keys];
   let layer = data.layer;
-  let maps = [];
+  const readLayer = () => Promise.all(on.map(async (_, head) => ({ head, values: await weights.at(layer * heads + head) })));
+  let maps = await readLayer();
   let lines = [];
   let cursor = { side: 0, place: 0 };
   let alone = false; // only the lines of the token under the cursor
 
   if (layers > 1) view.select("Layer", Array.from({ length: layers }, (_, i) => String(i)), (index) => {
     layer = index;
-    return read();
+    return view.latest(readLayer(), (found) => {
+      maps = found;
+      show();
+      tell();
+    });
   }, layer);
   const colour = (head) => view.theme.heads[head % view.theme.heads.length];
   const switches = Array.from({ length: heads }, (_, head) => {
@@ -76,11 +81,6 @@ export async function mount(element, data) {
     show();
     const count = on.filter(Boolean).length;
     view.say(head === null ? `${count} of ${heads} heads shown` : `head ${head} ${state ? "shown" : "hidden"}, ${count} of ${heads} shown`);
-  }
-
-  async function read() {
-    maps = await Promise.all(on.map(async (_, head) => ({ head, values: await weights.at(layer * heads + head) })));
-    show();
   }
 
   function show() {
@@ -193,7 +193,7 @@ export async function mount(element, data) {
     paintSwitches();
     redraw();
   };
-  await read();
+  show();
   view.say(`Point at a token to see its lines alone. Weights below ${short(lines[0]?.weight > 0.02 ? lines[0].weight : 0.01)} have no line.`);
   view.numbers = () => tabbed([["head", "query", "key", "weight"],
     ...[...lines].reverse().map((l) => [l.head, visible(queries[l.query]), visible(keys[l.key]), plain(l.weight)])]);
