@@ -64,8 +64,8 @@ def compare(
     shape = (1,) * max(0, 2 - left.ndim) + left.shape
     flat = (math.prod(lead), *shape[-2:])
     mine_3, reference_3 = left.reshape(flat), right.reshape(flat)
-    row_labels = as_labels(rows, flat[1], "rows", "row")
-    column_labels = as_labels(columns, flat[2], "columns", "column")
+    row_labels = as_labels(rows, flat[1], "rows", f"mine and the reference have {flat[1]} rows.")
+    column_labels = as_labels(columns, flat[2], "columns", f"mine and the reference have {flat[2]} columns.")
     slices = [f"[{', '.join(map(str, index))}]" for index in product(*map(range, lead))]
     first = int(np.ravel_multi_index(place[: len(lead)], lead)) if lead else 0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from course_lib.widgets.bundle import script
 from course_lib.widgets.payload import deflated
-from course_lib.widgets.picture import data_url
+from course_lib.widgets.picture import data_url, visible
 
 # Runs once for each output. The view's script is unpacked once for each page: it is run as an inline script,
 # which works wherever this one does (a page from a file, a notebook's output, an editor's web view).
@@ -89,7 +89,7 @@ class View:
     def to_page(self, path: str | Path) -> Path:
         """Write the view as a page of its own and return the path."""
         path = Path(path)
-        title = html.escape(self.data.get("title", self.kind))
+        title = html.escape(visible(self.data.get("title", self.kind)))
         page = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
             f'<meta name="viewport" content="width=device-width"><main>{self._repr_html_()}</main></html>'

@@ -108,7 +108,9 @@ class Opened:
 
     def numbers(self, index=0):
         """What "Copy numbers" gives, where the page has no clipboard."""
-        self.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })")
+        self.page.evaluate(
+            "Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })"
+        )
         self.view(index).get_by_role("button", name="Copy numbers").first.click()
         return self.view(index).locator("textarea").first.input_value()
 

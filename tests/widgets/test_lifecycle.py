@@ -1,7 +1,5 @@
 """A view over time: late answers, failures, and a place that is taken off the page and put back."""
 
-import json
-
 import pytest
 
 from course_lib.widgets import attention_map, compare, head_view, model_view, patch_view, predict_then_reveal
@@ -83,7 +81,8 @@ def test_the_head_opened_last_is_the_one_told(open_page, make_weights):
 # What anywidget does for a live view: a model that tells its changes, and an element to render into.
 WIDGET = """
 async ([source, data]) => {
-  const { default: view } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const { default: view } = await import(address);
   const [state, heard] = [{ data, text: "", label: "Text", message: "", runs: 0 }, {}];
   globalThis.model = {
     get: (name) => state[name],

@@ -289,6 +289,18 @@ def test_the_bench_recomputes_when_a_number_changes(open_page, make_weights):
     opened.clean()
 
 
+def test_the_bench_s_mask_does_something_or_is_not_offered(open_page):
+    opened = open_page(attention_bench(np.ones((2, 3)), np.eye(4, 3), np.eye(4, 2)))
+    opened.view().get_by_label("Mask", exact=True).check()
+    masked = opened.view().locator("[data-stage=masked] button")
+    # The queries are the last positions: the first of two sees three of four keys.
+    assert [text == "−∞" for text in masked.all_inner_texts()] == [False] * 3 + [True] + [False] * 4
+    # A single new query may see every key.
+    opened = open_page(attention_bench(np.ones((1, 3)), np.eye(4, 3), np.eye(4, 2)))
+    assert opened.view().get_by_label("Mask", exact=True).count() == 0
+    assert "nothing is hidden" in opened.view().locator("[data-stage=masked]").inner_text()
+
+
 def test_the_bench_shows_the_arithmetic_and_walks_the_stages(open_page, make_weights):
     opened = open_page(bench(make_weights))
     cell(opened, "scores", "the", "cat").click()
@@ -322,9 +334,21 @@ def test_compare_moves_three_maps_together(open_page):
     assert opened.say().startswith("1 of 12 numbers differs")
     opened.focus()
     opened.press("Home", "ArrowRight", "ArrowRight")
-    assert opened.say() == "row 1, column 2: mine 5.5, reference 6, difference −0.5"
+    assert opened.say() == "row '1', column '2': mine 5.5, reference 6, difference −0.5"
     opened.press("ArrowUp")
     assert opened.say().endswith(", equal")
+    opened.clean()
+
+
+def test_compare_shows_differences_far_below_single_precision(open_page):
+    """Both numbers have the same first seven digits, and the difference still has its own seven."""
+    opened = open_page(compare([[3.0, 3.0 + 1e-9]], [[3.0, 3.0]], atol=1e-12))
+    opened.focus()
+    opened.press("End")
+    assert opened.say() == "row '0', column '1': mine 3, reference 3, difference 1e−9"
+    opened.press("Home")
+    assert opened.say().endswith("difference 0, equal")
+    assert float(opened.numbers().splitlines()[-1].split("\t")[2]) == pytest.approx(1e-9, rel=1e-6)
     opened.clean()
 
 

@@ -54,6 +54,8 @@ export async function mount(element, data) {
   };
   const queries = data.queries.map(visible);
   const keys = data.keys.map(visible);
+  // A single new query may see every key: then the mask hides nothing, and there is nothing to switch.
+  const hides = data.mask.some((row) => row.includes(false));
   let stage = STAGES.length - 1;
   let chosen = { stage: "weights", row: 0, column: 0 };
   let result = attend(bench);
@@ -63,7 +65,7 @@ export async function mount(element, data) {
   view.controls.append(told);
   const forth = view.button("Stage ›", () => goTo(stage + 1), { class: "main" });
   view.toggle("÷ √d", true, (on) => change({ scaled: on }));
-  view.toggle("Mask", data.masked, (on) => change({ masked: on }));
+  if (hides) view.toggle("Mask", data.masked, (on) => change({ masked: on }));
   // The slider runs over powers of two, so that one half and double are equally far from one.
   view.slider("Temperature", { min: -3, max: 3, step: 0.25, value: 0, show: (x) => cell(2 ** x) },
     (x) => change({ temperature: 2 ** x }));
@@ -83,7 +85,7 @@ export async function mount(element, data) {
     table("query", "Q", "queries", queries, bench.query), table("key", "K", "keys", keys, bench.key),
     table("value", "V", "values", keys, bench.value));
   const computed = h("div", { class: "bench" }, ...STAGES.map(([name, title, note]) =>
-    table(name, title, note, queries, result[name], name === "output" ? null : keys)));
+    table(name, title, name === "masked" && !hides ? "nothing is hidden" : note, queries, result[name], name === "output" ? null : keys)));
   const sum = h("div", { class: "sum", role: "status", "aria-live": "polite" });
   view.stage.append(h("style", {}, STYLE), given, computed);
   view.stage.after(sum);
@@ -176,7 +178,7 @@ export async function mount(element, data) {
     STAGES.forEach(([name], i) => {
       computed.querySelector(`[data-stage=${name}]`).classList.toggle("later", i > stage);
     });
-    const { text, parts } = explain(chosen, bench, result, queries, keys);
+    const { text, parts } = explain(chosen, bench, result, data.queries, data.keys);
     for (const [name, box] of [...inputs, ...cells]) box.classList.toggle("linked", parts.has(name));
     sum.textContent = text;
     told.textContent = `${STAGES[stage][1].trim()} (${stage + 1} of 5)`;

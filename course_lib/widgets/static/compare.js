@@ -1,6 +1,6 @@
 /** compare: my result, the reference, and their difference, cell by cell. */
-import { addHeat } from "./heat.js";
-import { long, plain } from "./labels.js";
+import { addHeat, shownLabels } from "./heat.js";
+import { long, plain, quoted } from "./labels.js";
 import { liveWith } from "./live.js";
 import { Matrices } from "./payload.js";
 import { tabbed, View } from "./view.js";
@@ -23,7 +23,7 @@ const widest = (values) => values.reduce((a, b) => (Number.isFinite(b) ? Math.ma
 
 /** @param {HTMLElement} element @param {CompareData} data */
 export async function mount(element, data) {
-  const { rows, columns } = data;
+  const [rows, columns] = [shownLabels(data.rows), shownLabels(data.columns)];
   const mine = new Matrices(data.mine);
   const reference = new Matrices(data.reference);
   const view = new View(element, { title: data.title, note: `Equal means: within ${data.atol}. Values are exact to 7 digits.` });
@@ -50,7 +50,7 @@ export async function mount(element, data) {
   function moved(r, c) {
     const [a, b, d] = parts.map((values) => values[r * columns.length + c]);
     for (const map of maps) map.move(r, c, false);
-    view.say(`row ${rows[r]}, column ${columns[c]}: mine ${long(a)}, reference ${long(b)}, difference ${long(d)}` +
+    view.say(`row ${quoted(data.rows[r])}, column ${quoted(data.columns[c])}: mine ${long(a)}, reference ${long(b)}, difference ${long(d)}` +
       (wrong(r, c) ? "" : ", equal"));
   }
 
