@@ -121,4 +121,5 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         + "</tr>"
         for row in body
     )
-    return f'<table slot="table"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>'
+    # pandas' own class: where it is missing, dark pages of Jupyter Book put a light ground behind the output.
+    return f'<table slot="table" class="dataframe"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>'
