@@ -122,4 +122,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         for row in body
     )
     # pandas' own class: where it is missing, dark pages of Jupyter Book put a light ground behind the output.
-    return f'<table slot="table" class="dataframe"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>'
+    return (
+        f'<table slot="table" class="dataframe"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>'
+    )

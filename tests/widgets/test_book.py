@@ -13,8 +13,8 @@ pytestmark = pytest.mark.browser
 # In a dark page the theme puts a light ground behind whatever a cell shows and is not known to be dark too.
 STYLE = """
 <style>
-html[data-theme="light"] { --pst-color-background: #ffffff; --pst-color-text-base: #222832; color-scheme: light; }
-html[data-theme="dark"] { --pst-color-background: #14181e; --pst-color-text-base: #ced6dd; color-scheme: dark; }
+html[data-theme="light"] { --pst-color-background: #ffffff; --pst-color-text-base: #222832; }
+html[data-theme="dark"] { --pst-color-background: #14181e; --pst-color-text-base: #ced6dd; }
 body { background: var(--pst-color-background); color: var(--pst-color-text-base); }
 html[data-theme="dark"] .bd-content div.cell_output .text_html:not(:has(table.dataframe)) {
   background-color: var(--pst-color-text-base); color: #222832; padding: 0.5rem; border-radius: 0.25rem;

@@ -162,7 +162,7 @@ def test_node_agrees_with_python(node, tmp_path):
     }
     numbers.write_text(json.dumps(cases), encoding="utf-8")
     done = subprocess.run(
-        [node, "--test", *map(str, sorted(TESTS.glob("*.test.mjs")))],
+        [node, "--test", "--test-reporter=tap", *map(str, sorted(TESTS.glob("*.test.mjs")))],
         env={**os.environ, "NUMBERS": str(numbers)},
         capture_output=True,
         text=True,

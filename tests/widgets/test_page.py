@@ -129,12 +129,10 @@ def test_light_and_dark_follow_the_page_while_it_is_open(open_page, map_view, at
     assert frame.get_attribute("data-theme") == "dark"
     dark, light = ("dark", "light") if attribute == "data-theme" else ("false", "true")
     opened.page.evaluate(f"document.{node}.setAttribute('{attribute}', '{light}')")
-    opened.page.wait_for_timeout(50)
-    assert frame.get_attribute("data-theme") == "light"
+    opened.wait_until(lambda: frame.get_attribute("data-theme") == "light")
     painted = colours(opened)
     opened.page.evaluate(f"document.{node}.setAttribute('{attribute}', '{dark}')")
-    opened.page.wait_for_timeout(50)
-    assert frame.get_attribute("data-theme") == "dark"
+    opened.wait_until(lambda: frame.get_attribute("data-theme") == "dark")
     assert colours(opened) != painted
     opened.clean()
 
@@ -144,8 +142,7 @@ def test_the_system_decides_where_the_page_says_nothing(open_page, map_view):
     frame = opened.view().locator(".view")
     assert frame.get_attribute("data-theme") == "light"
     opened.page.emulate_media(color_scheme="dark")
-    opened.page.wait_for_timeout(50)
-    assert frame.get_attribute("data-theme") == "dark"
+    opened.wait_until(lambda: frame.get_attribute("data-theme") == "dark")
 
 
 def test_export_as_png_and_svg(open_page, map_view, tmp_path):
@@ -168,7 +165,7 @@ def test_numbers_are_copied(open_page, map_view):
     opened = open_page(map_view(), permissions=["clipboard-read", "clipboard-write"])
     opened.page.bring_to_front()
     opened.view().get_by_role("button", name="Copy numbers").click()
-    opened.page.wait_for_timeout(100)
+    opened.wait_until(lambda: opened.say().startswith(("Copied", "Selected")))
     area = opened.view().locator("textarea")
     text = area.input_value() if area.count() else opened.page.evaluate("navigator.clipboard.readText()")
     lines = [line.split("\t") for line in text.splitlines()]
