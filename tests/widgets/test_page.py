@@ -337,6 +337,31 @@ def test_compare_moves_three_maps_together(open_page):
     opened.clean()
 
 
+def test_numbers_are_written_only_into_cells_that_hold_them(open_page, tmp_path):
+    """Wide cells hold "0.50" and narrower ones do not; a minus or more digits need more room."""
+    for values, width, written in [
+        ([0.5] * 6, 900, True),
+        ([-0.25] * 6, 900, True),
+        ([-0.25] * 7, 860, False),
+        ([0.5] * 20, 900, False),
+    ]:
+        view = compare([values], [values])
+        opened = open_page(view, viewport={"width": width, "height": 700})
+        with opened.page.expect_download() as download:
+            opened.view().get_by_role("button", name="Save SVG").click()
+        download.value.save_as(tmp_path / "map.svg")
+        texts = [element.text for element in ElementTree.parse(tmp_path / "map.svg").iter() if element.text]
+        number = f"\u2068{values[0]:.2f}\u2069".replace("-", "−")
+        assert (texts.count(number) >= 2 * len(values)) == written, (values[0], len(values), width)
+
+
+def test_tables_of_the_bench_keep_their_height_beside_taller_ones(open_page):
+    opened = open_page(attention_bench(np.ones((1, 3)), np.eye(6, 3), np.eye(6, 2)))
+    query, key = (opened.view().locator(f"[data-stage={name}]").bounding_box() for name in ("query", "key"))
+    assert query["y"] == key["y"]
+    assert query["height"] < key["height"] / 2
+
+
 def test_compare_shows_differences_far_below_single_precision(open_page):
     """Both numbers have the same first seven digits, and the difference still has its own seven."""
     opened = open_page(compare([[3.0, 3.0 + 1e-9]], [[3.0, 3.0]], atol=1e-12))

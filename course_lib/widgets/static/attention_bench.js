@@ -24,7 +24,7 @@ const STAGES = [
 ];
 
 const STYLE = `
-.bench { display: flex; flex-wrap: wrap; gap: 18px 26px; }
+.bench { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 18px 26px; }
 .bench table { border-collapse: separate; border-spacing: 2px; font-variant-numeric: tabular-nums; font-size: 13px; }
 .bench caption { text-align: left; font-weight: 600; padding-bottom: 2px; white-space: nowrap; }
 .bench caption span { font-weight: 400; color: var(--muted); }
@@ -32,7 +32,7 @@ const STYLE = `
   text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; }
 .bench thead th { text-align: center; }
 .bench td { padding: 0; }
-.bench input[type="number"] { width: 58px; padding: 2px 4px; text-align: right; appearance: textfield; }
+.bench input[type="number"] { width: 58px; padding: 2px 4px; text-align: right; text-overflow: ellipsis; appearance: textfield; }
 .bench input:invalid { border-color: var(--bad); border-width: 2px; }
 .bench td button { width: 100%; min-width: 52px; border-color: transparent; border-radius: 4px; text-align: right; }
 .bench td button[aria-current="true"] { outline: 2px solid var(--text); outline-offset: 1px; }
@@ -70,7 +70,7 @@ export async function mount(element, data) {
   view.slider("Temperature", { min: -3, max: 3, step: 0.25, value: 0, show: (x) => cell(2 ** x) },
     (x) => change({ temperature: 2 ** x }));
   view.button("Start again", () => {
-    for (const [name, box] of inputs) box.value = valueAt(data, name);
+    for (const [name, box] of inputs) box.value = box.title = valueAt(data, name);
     for (const part of ["query", "key", "value"]) bench[part] = data[part].map((row) => [...row]);
     change({});
   });
@@ -104,10 +104,11 @@ export async function mount(element, data) {
   }
 
   function input(name, r, c, value) {
-    const box = h("input", { type: "number", step: "any", value, required: true,
+    const box = h("input", { type: "number", step: "any", value, title: value, required: true,
       "aria-label": `${name} ${r}, number ${c}`, input: () => {
         if (!Number.isFinite(box.valueAsNumber)) return;
         bench[name][r][c] = box.valueAsNumber;
+        box.title = box.value;
         change({});
       } });
     inputs.set(`${name} ${r} ${c}`, box);

@@ -45,7 +45,7 @@ export async function mount(element, data) {
   const { queries, keys } = data;
   const weights = new Matrices(data.weights);
   const [layers, heads] = weights.shape;
-  const view = new View(element, { title: data.title, note: `${heads > 1 ? "Lines have the colour of their head's switch, and the sentence above names the head. " : ""}${weights.precision}` });
+  const view = new View(element, { title: data.title, note: `${heads > 1 ? "Lines have the colour of their head's switch. " : ""}${weights.precision}` });
   const on = [...data.heads];
   const sides = [queries, keys];
   let layer = data.layer;
