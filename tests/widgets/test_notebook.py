@@ -180,19 +180,23 @@ def run_all(page):
     """Run every cell; where JupyterLab asks for a kernel first, take the one it proposes and run again."""
     accept = page.locator(".jp-Dialog button.jp-mod-accept")
     ready = page.locator("[data-state=ready]")
-
-    def start():
+    # A run that is asked for before the kernel listens is dropped without a word: then it is asked for again.
+    for _ in range(6):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-
-    start()
-    wait_until(page, lambda: ready.count() == 2 or accept.is_visible())
-    if ready.count() < 2:
-        accept.click()
-        accept.wait_for(state="hidden")
+        for _ in range(200):
+            if ready.count() >= 2:
+                return
+            if accept.is_visible():
+                accept.click()
+                accept.wait_for(state="hidden")
+                break
+            page.wait_for_timeout(100)
+        else:
+            page.keyboard.press("Escape")
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=90000)
-        start()
-        wait_until(page, lambda: ready.count() == 2)
+    prompts = page.locator(".jp-InputPrompt").all_inner_texts()
+    raise AssertionError(f"{ready.count()} views are ready; the cells' prompts are {prompts}")
 
 
 def use_the_live_view(page):
