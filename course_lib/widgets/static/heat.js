@@ -119,12 +119,14 @@ export function addHeat(view, heat) {
       }
       pen.image(drawn.canvas, at.left, at.top, at.cellWidth * count, at.cellHeight * rows.length);
     } else {
-      const write = state.digits && at.cellWidth >= 30 && at.cellHeight >= 16;
+      const texts = Array.from(values, cellText);
+      const longest = texts.reduce((a, b) => (b.length > a.length ? b : a));
+      const write = state.digits && at.cellHeight >= 16 && measure(longest, 11) + 4 <= at.cellWidth;
       for (let i = 0; i < values.length; i++) {
         const rgb = colour(values[i]);
         const [x, y, w, hgt] = box(Math.floor(i / count), i % count);
         pen.rect(x + 0.5, y + 0.5, w - 1, hgt - 1, { fill: css(rgb) });
-        if (write) pen.text(x + w / 2, y + hgt / 2, cellText(values[i]), { fill: inkOn(rgb), size: 11, align: "center" });
+        if (write) pen.text(x + w / 2, y + hgt / 2, texts[i], { fill: inkOn(rgb), size: 11, align: "center" });
       }
     }
     if (state.hatched && at.cellWidth >= 3) {
