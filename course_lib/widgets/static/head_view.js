@@ -98,7 +98,7 @@ export async function mount(element, data) {
     const line = Math.max(8, Math.min(28, 900 / longest));
     const room = Math.min(150, width * 0.28);
     const widest = (tokens) => Math.min(room, Math.max(24, ...tokens.map((t) => measure(visible(t), 14, true))));
-    const left = widest(queries) + 10;
+    const left = widest(queries) + 14; // the text, and the box around the one under the cursor
     const span = Math.max(90, Math.min(380, width - left - widest(keys) - 24));
     return { left, span, line, room, width: Math.min(width, left + span + widest(keys) + 20), height: line * longest + 30 };
   }

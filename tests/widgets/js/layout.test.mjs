@@ -20,6 +20,14 @@ test("a map fits the width it is given", () => {
   }
 });
 
+test("a label has room when the cursor makes it bold, and tilted labels keep a line's distance", () => {
+  const bolder = (text, size, bold) => text.length * (bold ? 8 : 7);
+  const few = heatLayout({ rows: tokens(9), columns: tokens(9), width: 680, widthOf: bolder });
+  assert.ok(few.left >= bolder("token0", 13, true) + 8);
+  const many = heatLayout({ rows: tokens(60), columns: tokens(60), width: 680, widthOf });
+  assert.ok(many.tilted && many.columnStep * many.cellWidth * Math.SQRT1_2 >= 13);
+});
+
 test("cells are square where there is room, and one row of many keys stays tall enough to hit", () => {
   const square = heatLayout({ rows: tokens(9), columns: tokens(9), width: 680, widthOf });
   assert.equal(square.cellWidth, square.cellHeight);
