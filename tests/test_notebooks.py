@@ -16,10 +16,11 @@ from PIL import Image, PngImagePlugin
 
 from notebooks import build
 
-CHAPTERS = ["02_bahdanau_attention", "03_scaled_dot_product_attention"]
+CHAPTERS = ["02_bahdanau_attention", "03_scaled_dot_product_attention", "04_multi_head_attention"]
 CLAIMS = {
     "02": {"claim-C01", "claim-C04", "claim-C05", "claim-C06", "claim-C07"},
     "03": {"claim-C08", "claim-C09", "claim-C11", "claim-C12", "claim-C15"},
+    "04": {"claim-C10", "claim-C13", "claim-C14"},
 }
 LARGEST = 400_000  # bytes
 # A Markdown picture or link, an HTML picture, and where they lead.
