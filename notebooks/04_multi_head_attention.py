@@ -1025,22 +1025,32 @@ assert costs[:, 3].max() > 2 * costs[:, 3].min(), "some heads are missed much mo
 
 # %%
 second = train_glosser(seed=2)
-second_truth, second_costs = pointing(maps_of(second)).flatten(1).T, costs_of(second)  # each (head, kind)
+second_maps = maps_of(second)
+second_truth, second_costs = pointing(second_maps).flatten(1).T, costs_of(second)  # each (head, kind)
+sentence, query, _ = places["determiner"]
+at_itself = second_maps[:, sentence, :, query].argmax(dim=-1) == query[:, None, None]
+at_itself = at_itself.float().mean(dim=0).flatten().tolist()  # by head
+
 print(f"{accuracy(second):.1%} of the words right\n")
-print("                   largest weight on the truth       points lost without it")
-print(
-    "                 " + "".join(f"{kind:>12}" for kind in KINDS) + "".join(f"{kind:>12}" for kind in KINDS)
-)
-for (name, h), shares, row in zip(heads, second_truth.tolist(), second_costs.tolist(), strict=True):
-    looks = "".join(f"{share:12.0%}" for share in shares)
-    print(f"layer {name[-1]}, head {h}  {looks}" + "".join(f"{100 * cost:12.1f}" for cost in row[:3]))
+print("                 largest weight on the truth            at itself    points lost without the head")
+print("                determiner  adjective       verb   determiner   determiner  adjective       verb")
+rows = zip(heads, second_truth.tolist(), at_itself, second_costs.tolist(), strict=True)
+for (name, h), shares, itself, lost in rows:
+    looks = "".join(f"{share:11.0%}" for share in shares)
+    print(
+        f"layer {name[-1]}, head {h}{looks}{itself:13.0%}  "
+        + "".join(f"{100 * cost:11.1f}" for cost in lost[:3])
+    )
 
 # %% [markdown]
-# The second model is about as good, and divides the work in another way: here several heads share the way
-# to the noun, and no single one is missed as much. A head may also be missed though it does not look at the
-# noun itself: it may read from a word that has been told already. So the *relations* come back with each
-# start, since the task needs them. Which head does which, and whether one does it alone, is chance. "Head 1
-# of layer 0 finds nouns" is a fact about one trained model, not about attention.
+# The second model is about as good, and divides the work in another way. Here several heads share the way
+# to the noun, and no single one is missed as much as before. Some heads of the second layer are missed by
+# determiners that look at *themselves* in them: what the first layer has brought there is worked over once
+# more, and the map shows nothing but a diagonal.
+#
+# So the *relations* come back with each start, since the task needs them. Which head does which, and
+# whether one does it alone, is chance. "Head 1 of layer 0 finds nouns" is a fact about one trained model,
+# not about attention.
 #
 # ### How many heads can go?
 #
