@@ -216,7 +216,8 @@ print(f"one head, hidden layer:    mean error {sum(clever_error) / 2:.2f}")
 assert 0.45 < sum(one_head_error) / 2 < 0.6 and 0.45 < sum(clever_error) / 2 < 0.6
 
 # %% [markdown]
-# The head is not badly trained. It is as good as one set of weights allows. We need a second one.
+# (The sums stay a little below 1 because the test numbers happen to have a variance a little below 1.) The
+# head is not badly trained. It is as good as one set of weights allows. We need a second set.
 #
 # ## 4.2 Build: several small attentions side by side
 #
@@ -328,12 +329,12 @@ def head_by_head(layer, query, key, value, mask=None):
     d_k = layer.query_projection.in_features // layer.num_heads
     total = 0
     for h in range(layer.num_heads):
-        mine = slice(h * d_k, (h + 1) * d_k)
-        q = query @ layer.query_projection.weight[mine].T  # (batch, query, d_model) @ (d_model, d_k)
-        k = key @ layer.key_projection.weight[mine].T  # -> (batch, key, d_k)
-        v = value @ layer.value_projection.weight[mine].T  # -> (batch, key, d_k)
+        part = slice(h * d_k, (h + 1) * d_k)
+        q = query @ layer.query_projection.weight[part].T  # (batch, query, d_model) @ (d_model, d_k)
+        k = key @ layer.key_projection.weight[part].T  # -> (batch, key, d_k)
+        v = value @ layer.value_projection.weight[part].T  # -> (batch, key, d_k)
         head, _ = scaled_dot_product_attention(q, k, v, mask)  # (batch, query, d_k)
-        total = total + head @ layer.output_projection.weight[:, mine].T  # (batch, query, d_model)
+        total = total + head @ layer.output_projection.weight[:, part].T  # (batch, query, d_model)
     return total
 
 
@@ -602,7 +603,7 @@ assert milliseconds["weights stored, 16 heads"] > milliseconds["weights stored, 
 # - **cross-attention**: one sequence gives the queries, another one, often called the **memory**, gives
 #   keys and values. Bahdanau's decoder of chapter 2 did that, one query at a time.
 #
-# The layer is the same, and so are its weights. **Predict** the four shapes before you run the cell.
+# The layer is the same, and so are its weights. **Predict** the six shapes before you run the cell.
 
 # %% tags=["nbval-check-output"]
 layer = MultiHeadAttention(d_model=12, num_heads=3).double()
@@ -716,14 +717,13 @@ glosses = [gloss(pair) for pair in data.train]
 for pair in data.test[3:5]:
     print("  ".join(f"{word}={french}" for word, french in zip(pair.source, gloss(pair), strict=True)), "\n")
 
-found = {}
+gloss_counts = {}
 for pair, french in zip(data.train, glosses, strict=True):
     for word, translation in zip(pair.source, french, strict=True):
-        found.setdefault(word, Counter())[translation] += 1
-print(
-    f"{sum(len(counts) > 1 for counts in found.values())} of {len(found)} English words have several glosses"
-)
-print("the:", ", ".join(f"{french} {count:,}" for french, count in found["the"].most_common(6)))
+        gloss_counts.setdefault(word, Counter())[translation] += 1
+several = sum(len(counts) > 1 for counts in gloss_counts.values())
+print(f"{several} of {len(gloss_counts)} English words have several glosses")
+print("the:", ", ".join(f"{french} {count:,}" for french, count in gloss_counts["the"].most_common(6)))
 
 # %% [markdown]
 # "The" is *le*, *la*, *l'* or *les*, and only its noun can tell. Adjectives agree with their noun, verbs
@@ -796,7 +796,7 @@ def accuracy(model):
     return is_right(model)[real].float().mean().item()
 
 
-usual = [found[word].most_common(1)[0][0] for pair in data.test for word in pair.source]
+usual = [gloss_counts[word].most_common(1)[0][0] for pair in data.test for word in pair.source]
 wanted = [french for pair in data.test for french in gloss(pair)]
 without_context = sum(a == b for a, b in zip(usual, wanted, strict=True)) / len(wanted)
 print(f"each word's most frequent gloss: {without_context:.1%} of the test words right")
@@ -805,8 +805,9 @@ assert without_context < 0.8 and accuracy(glosser) > 0.94
 
 # %% [markdown]
 # It works, on sentences with combinations that training never showed. Now look inside. All layers and heads
-# at once, with one sentence; a click opens a head. The gold cells are the nouns that determiners and
-# adjectives must agree with. We did not tell the model about them.
+# at once, with one sentence; a click opens a head. The gold cells are known from grammar: for a determiner
+# or an adjective its noun, for a verb after *I*, *we* or *they* its subject. The model was never told about
+# them.
 
 # %%
 NOUNS = {form for noun in (*lexicon.NOUNS, *lexicon.BODY_PARTS) for form in noun.english}
@@ -825,7 +826,7 @@ def relations(words):
             if j < len(words) and words[j] in NOUNS:  # not so in "loves her ." and "is tired ."
                 yield ("determiner" if word in DETERMINERS else "adjective"), i, j
         before = words[i - 1] if i else None
-        if before in ("i", "we", "they") and len(found[word]) > 1:
+        if before in ("i", "we", "they") and len(gloss_counts[word]) > 1:
             yield "verb", i, i - 1
 
 
@@ -854,9 +855,10 @@ model_view(maps[:, shown, :, : len(words), : len(words)], words, gold=gold, titl
 head_view(maps[:, shown, :, : len(words), : len(words)], words, layer=0, title="The same sentence, as lines")
 
 # %% [markdown]
-# *What to look at: each small picture is one head, layers from top to bottom. Open the ones with a strong
-# diagonal and those with strong cells right of it. In the second view switch the heads on one by one, and
-# watch an article or an adjective: is there a head in which its line goes to its noun?*
+# *What to look at: each small picture is one head, layers from top to bottom. Look for short upright bars:
+# they are neighbouring words that all look at one and the same word. Open such a head, and see whether the
+# gold cells lie in the bars. In the second view switch the heads off one by one: which one draws the lines
+# from articles and adjectives to their nouns?*
 #
 # ### Grade them
 #
@@ -983,8 +985,9 @@ None
 # ### What does each head do for the answer?
 #
 # A map shows where a head looks, not whether anybody needs it (chapter 3). So take the heads out, one at a
-# time, as in section 4.4, without training again. How many points of accuracy does each cost, on
-# determiners, adjectives, verbs, and on all words? **Predict** which one is missed most.
+# time, as in section 4.4: zero in the place of what they add, without training again. How many points of
+# accuracy does each cost, on determiners, adjectives, verbs, and on all words? **Predict** which one is
+# missed most.
 
 # %% tags=["claim-C14"]
 heads = [(f"layers.{layer}", h) for layer in range(NUM_LAYERS) for h in range(NUM_HEADS)]
@@ -1055,7 +1058,8 @@ for (name, h), shares, itself, lost in rows:
 # ### How many heads can go?
 #
 # Back to the first model. Take out the cheapest head first, then the next, in the order of the column for
-# all words. **Predict** the accuracy with half the heads gone.
+# all words. (Order and result come from the same sentences, so the result flatters a little.) **Predict**
+# the accuracy with half the heads gone.
 
 # %%
 cheapest_first = costs[:, 3].argsort().tolist()
@@ -1415,7 +1419,8 @@ def multi_query(q, k, v): ...
 # - Self-attention is permutation-*equivariant*. It is not true that shuffling changes nothing: the outputs
 #   are shuffled alike (C10).
 # - Trained heads do different things: they find different known relations, and different words suffer
-#   without them (C14). That their maps differ is no evidence: those of random heads differ as much.
+#   without them (C14). Which head does what changes with the start. That their maps differ is no evidence:
+#   those of random heads may differ as much.
 # - Several heads can be taken out at little cost, and the costs do not add up.
 #
 # **What the papers say.** Vaswani and others ([2017](https://arxiv.org/abs/1706.03762), section 3.2.2) give
