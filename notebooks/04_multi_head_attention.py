@@ -8,7 +8,7 @@
 # **You will be able to**
 # - show a task that one head cannot solve, and say by how much it must fail;
 # - split a width into heads, and say what each axis counts at every step;
-# - copy weights between your layer, the library's and PyTorch's, and get the same values and gradients;
+# - copy parameters between your layer, the library's and PyTorch's, and get the same values and gradients;
 # - say exactly what attention does to a set whose order changes;
 # - grade heads against a known truth, take them out one by one, and not be fooled by maps that differ.
 #
@@ -426,7 +426,7 @@ assert_close(their_weights, mine.weights)
 # ## 4.4 Two heads at the table
 #
 # Back to the guests, with two heads of width 16 in place of one of width 32. Nothing else changes: the same
-# tables, steps and read-out. **Predict:** the number of weights, and the two errors.
+# tables, steps and read-out. **Predict:** the number of parameters, and the two errors.
 
 # %%
 torch.manual_seed(0)
@@ -436,15 +436,15 @@ for name, model, (left, right) in (
     ("one head of width 32 ", one_head, one_head_error),
     ("two heads of width 16", two_heads, two_heads_error),
 ):
-    print(f"{name}  {size(model):,} weights   error left {left:.0e}, right {right:.0e}")
+    print(f"{name}  {size(model):,} parameters   error left {left:.0e}, right {right:.0e}")
 assert size(one_head) == size(two_heads)
 assert sum(two_heads_error) / 2 < 0.05
 
 # %% [markdown]
-# Not one weight more, and the task is solved. We know the truth, so grade the heads: how much of its weight
-# does a guest's query put on the left neighbour, and how much on the right? And what happens to each answer
-# if we take one head out? The sum of section 4.3 tells how to do that: set its $W^O_h$ to zero. **Predict**
-# all eight numbers, as far as you can.
+# Not one parameter more, and the task is solved. We know the truth, so grade the heads: how much of its
+# weight does a guest's query put on the left neighbour, and how much on the right? And what happens to each
+# answer if we take one head out? The sum of section 4.3 tells how to do that: set its $W^O_h$ to zero.
+# **Predict** all eight numbers, as far as you can.
 
 
 # %%
@@ -557,7 +557,7 @@ layers = {f"{h} heads" if h > 1 else "1 head": MyMultiHeadAttention(d_model, h) 
 layers["8 of full width"] = FullWidthHeads(d_model, 8)
 milliseconds = best_time(layers, x)
 
-print("                     weights   multiplications     time   softmax entries")
+print("                  parameters   multiplications     time   softmax entries")
 for name, layer in layers.items():
     heads = 8 if "full" in name else layer.num_heads
     print(
@@ -576,8 +576,8 @@ print(f"\n8 heads take {slower:.2f} times as long as one, 8 heads of full width 
 assert slower < 2.5 < slower_wide
 
 # %% [markdown]
-# Weights and multiplications are **equal**, to the last one. The time is nearly so. What does grow with $H$
-# is the last column: each head has a softmax of its own, with $n^2$ entries, and products of narrow
+# Parameters and multiplications are **equal**, to the last one. The time is nearly so. What does grow with
+# $H$ is the last column: each head has a softmax of its own, with $n^2$ entries, and products of narrow
 # matrices use a processor less well. With few positions that hardly shows. With many it does:
 
 # %%
@@ -603,7 +603,7 @@ assert milliseconds["weights stored, 16 heads"] > milliseconds["weights stored, 
 # - **cross-attention**: one sequence gives the queries, another one, often called the **memory**, gives
 #   keys and values. Bahdanau's decoder of chapter 2 did that, one query at a time.
 #
-# The layer is the same, and so are its weights. **Predict** the six shapes before you run the cell.
+# The layer is the same, and so are its parameters. **Predict** the six shapes before you run the cell.
 
 # %% tags=["nbval-check-output"]
 layer = MultiHeadAttention(d_model=12, num_heads=3).double()
@@ -1206,8 +1206,8 @@ print(f"error at the table: right root {sum(two_heads_error) / 2:.0e}, wrong roo
 # %% [markdown]
 # The variance is $1 / H$ in place of 1: every head starts by looking nearly evenly at everything. Training
 # repairs it at the table, since it may make $W^Q$ larger. That is why nobody notices. The symptom appears
-# elsewhere: the start depends on the number of heads, and weights copied from another implementation give
-# other outputs. The agreement cell of section 4.3 finds it in a second.
+# elsewhere: the start depends on the number of heads, and parameters copied from another implementation
+# give other outputs. The agreement cell of section 4.3 finds it in a second.
 #
 # **4. Leave out $W^O$.** The heads are laid side by side anyway. **Predict:** will the guests still manage?
 # And what can a layer no longer do?
@@ -1240,8 +1240,8 @@ assert moved.nonzero()[:, 0].tolist() == [4, 5, 6, 7]
 #
 # ## 4.10 Exercises
 #
-# Write into the cells in place of `...`, and take away the `#` before the check. A check that says nothing
-# is passed. Hints and solutions are folded.
+# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
+# cell again: no error means that your answer is right. Hints and solutions are folded.
 #
 # **4.1 Merge, and check that it undoes the split.** From (batch, head, position, d_k) to (batch, position,
 # d_model), without `flatten`.
@@ -1295,7 +1295,7 @@ def project_heads(x, W): ...
 # m, the width of the model, is summed over.
 # </details>
 #
-# **4.3 Count.** Return the number of trained weights of a `MyMultiHeadAttention`, biases included, and the
+# **4.3 Count.** Return the number of parameters of a `MyMultiHeadAttention`, biases included, and the
 # number of multiplications for `n` queries and `m` keys (cross-attention, a batch of one).
 
 
@@ -1316,10 +1316,10 @@ def count(d_model, num_heads, n, m): ...
 #
 # ```python
 # def count(d_model, num_heads, n, m):
-#     weights = 4 * (d_model**2 + d_model)
+#     parameters = 4 * (d_model**2 + d_model)
 #     projections = 2 * n * d_model**2 + 2 * m * d_model**2
 #     d_k = d_model // num_heads
-#     return weights, projections + 2 * num_heads * n * m * d_k
+#     return parameters, projections + 2 * num_heads * n * m * d_k
 # ```
 #
 # $W^Q$ and $W^O$ act on the n queries, $W^K$ and $W^V$ on the m keys and values.
@@ -1354,7 +1354,7 @@ def is_equivariant(function, x): ...
 # </details>
 #
 # **4.5 Find the bug.** A layer with this split trains as well as ours, is equivariant, and passes every
-# test of shapes. With weights from `nn.MultiheadAttention` it gives other outputs. Why?
+# test of shapes. With parameters from `nn.MultiheadAttention` it gives other outputs. Why? Mend it.
 
 
 # %% tags=["exercise"]
@@ -1363,16 +1363,23 @@ def suspicious_split(x, num_heads):
     return x.permute(0, 3, 1, 2)  # (batch, head, position, d_k)
 
 
-# print(suspicious_split((10 * torch.arange(1, 4)[:, None] + torch.arange(4))[None], 2)[0, 0])
+# x = (10 * torch.arange(1, 4)[:, None] + torch.arange(4))[None]
+# assert_close(suspicious_split(x, 2), split_heads(x, 2))
 
 # %% [markdown]
-# <details><summary>Hint</summary>Run the check. Which channels does head 0 have?</details>
+# <details><summary>Hint</summary>Print both sides of the check. Which channels does head 0 have?</details>
 # <details><summary>Solution</summary>
 #
-# It deals the channels out like cards: with two heads, head 0 gets channels 0, 2, ... and head 1 gets 1, 3,
-# .... That is a multi-head attention as good as any, but with its heads' matrices in other rows. Trained
-# from the start it does not matter. With copied weights each head gets half of one head and half of
-# another. Only a comparison with a reference finds it.
+# ```python
+# def suspicious_split(x, num_heads):
+#     x = x.unflatten(-1, (num_heads, -1))
+#     return x.permute(0, 2, 1, 3)
+# ```
+#
+# The first version deals the channels out like cards: with two heads, head 0 gets channels 0, 2, ... and
+# head 1 gets 1, 3, .... That is a multi-head attention as good as any, but its heads have other rows of the
+# matrices. Trained from the start it does not matter. With copied parameters each head gets half of one
+# head and half of another. Only a comparison with a reference finds it.
 # </details>
 #
 # **4.6 One key for all.** In *multi-query attention* ([Shazeer 2019](https://arxiv.org/abs/1911.02150))
@@ -1413,8 +1420,8 @@ def multi_query(q, k, v): ...
 # - Heads are a reshape, from d_model to (num_heads, d_k), and a transpose. Our layer equals `course_lib`'s
 #   and PyTorch's, values and gradients; PyTorch's masks are inverted, and its returned weights are a mean
 #   over heads.
-# - $H$ heads of width $d_{\text{model}} / H$ have the weights and the multiplications of one head of full
-#   width, and nearly its time (C13). Only the number of softmax entries grows.
+# - $H$ heads of width $d_{\text{model}} / H$ have the parameters and the multiplications of one head of
+#   full width, and nearly its time (C13). Only the number of softmax entries grows.
 # - Self- and cross-attention are one layer; whoever gives the queries gets the answers.
 # - Self-attention is permutation-*equivariant*. It is not true that shuffling changes nothing: the outputs
 #   are shuffled alike (C10).

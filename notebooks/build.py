@@ -158,8 +158,10 @@ def merge_streams(outputs):
 
 def small_png(png):
     """The same picture in 256 colours: a third of the size, and no word on what drew it, and when."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(png))
+    if picture.mode == "P":  # it has been here before
+        return png
+    picture = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()

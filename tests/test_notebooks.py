@@ -16,8 +16,14 @@ from PIL import Image, PngImagePlugin
 
 from notebooks import build
 
-CHAPTERS = ["02_bahdanau_attention", "03_scaled_dot_product_attention", "04_multi_head_attention"]
+CHAPTERS = [
+    "01_attention_pooling",
+    "02_bahdanau_attention",
+    "03_scaled_dot_product_attention",
+    "04_multi_head_attention",
+]
 CLAIMS = {
+    "01": {"claim-C02", "claim-C03"},
     "02": {"claim-C01", "claim-C04", "claim-C05", "claim-C06", "claim-C07"},
     "03": {"claim-C08", "claim-C09", "claim-C11", "claim-C12", "claim-C15"},
     "04": {"claim-C10", "claim-C13", "claim-C14"},
@@ -91,6 +97,32 @@ def test_chapters_are_those_expected():
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_is_sound(chapter):
     assert faults(build.FOLDER / f"{chapter}.py") == []
+
+
+@pytest.mark.parametrize("chapter", ["01_attention_pooling", "04_multi_head_attention"])
+def test_solutions_pass_the_checks_of_their_exercises_and_what_stands_there_does_not(chapter):
+    """A check is the commented end of an exercise's cell, its solution the next Python in the text."""
+    script, check, found = ["import matplotlib", "matplotlib.use('Agg')"], None, 0
+    for cell in build.convert(build.FOLDER / f"{chapter}.py").cells:
+        if cell.cell_type == "code":
+            script.append(cell.source)
+        if "exercise" in cell.metadata.get("tags", []):
+            lines = [line.removeprefix("# ") for line in cell.source.splitlines() if line.startswith("# ")]
+            check = "\n".join(lines)
+            tried = textwrap.indent(check, "    ")
+            script.append(f"try:\n{tried}\nexcept Exception: pass\nelse: raise SystemExit({check!r})")
+        elif check and (solution := re.search(r"```python\n(.*?)```", cell.source, re.DOTALL)):
+            script += [solution[1], check]
+            check, found = None, found + 1
+    assert found == 6 and check is None
+    result = subprocess.run(
+        [sys.executable, "-c", "\n".join(script)],
+        cwd=build.FOLDER,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, result.stderr
 
 
 # From here on the checks themselves are tested, on a chapter of five cells.
@@ -174,6 +206,16 @@ def test_png_keeps_its_picture_and_loses_its_metadata():
     small = build.small_png(file.getvalue())
     assert b"someone's" not in small
     assert Image.open(io.BytesIO(small)).convert("RGB").tobytes() == picture.tobytes()
+
+
+def test_png_that_was_made_small_stays_as_it_is():
+    """Also where the palette's 256 colours are not all used: a thousand colours on white."""
+    picture, file = Image.new("RGB", (97, 89), "white"), io.BytesIO()
+    for place in range(1200):
+        picture.putpixel((place % 97, place // 97), (place % 251, place % 241, 255 - place % 13))
+    picture.save(file, "PNG")
+    small = build.small_png(file.getvalue())
+    assert build.small_png(small) == small != file.getvalue()
 
 
 SOURCE_DAMAGE = {

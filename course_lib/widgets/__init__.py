@@ -6,6 +6,7 @@ from course_lib.widgets.attention_map import attention_map
 from course_lib.widgets.compare import compare
 from course_lib.widgets.generation_view import generation_view
 from course_lib.widgets.head_view import head_view, model_view
+from course_lib.widgets.kernel_regression_view import kernel_regression_view
 from course_lib.widgets.live import live
 from course_lib.widgets.patch_view import patch_view
 from course_lib.widgets.positions_view import positions_view
@@ -18,6 +19,7 @@ __all__ = [
     "compare",
     "generation_view",
     "head_view",
+    "kernel_regression_view",
     "live",
     "model_view",
     "patch_view",

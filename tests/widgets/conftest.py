@@ -185,6 +185,12 @@ def every_view(make_weights):
         "compare": widgets.compare(make_weights(3, 4), make_weights(3, 4, seed=1)),
         "alignment_view": widgets.alignment_view(make_weights(3, 4), words, list("xyz"), gold={(1, 2)}),
         "positions_view": widgets.positions_view(length=11, width=6),
+        "kernel_regression_view": widgets.kernel_regression_view(
+            [0.0, 1.0, 2.0, 5.0, 7.0],
+            [2.0, 4.0, 3.0, 7.0, 5.0],
+            np.linspace(0, 7, 29),
+            truth=np.linspace(2, 6, 29),
+        ),
         "patch_view": widgets.patch_view(
             image, make_weights(2, 3, 7, 7), patch_size=3, gold=image[..., 0] > 0.5
         ),

@@ -75,6 +75,33 @@ def position_cases():
     return cases
 
 
+def kernel_cases():
+    """Nadaraya-Watson by its formula, each kernel written out; zeros where no key is near enough."""
+    kernels = {
+        "gaussian": lambda u: torch.exp(-(u**2) / 2),
+        "boxcar": lambda u: (u.abs() <= 1).double(),
+        "triangular": lambda u: (1 - u.abs()).clamp(min=0),
+        "epanechnikov": lambda u: 0.75 * (1 - u**2).clamp(min=0),
+    }
+    generator = torch.Generator().manual_seed(0)
+    keys, values, queries = (
+        torch.rand(size, generator=generator, dtype=torch.float64) for size in (7, 7, 13)
+    )
+    cases = []
+    for name, kernel in kernels.items():
+        for width in (0.05, 0.2, 1.5):
+            closeness = kernel((queries[:, None] - keys) / width)
+            weights = (closeness / closeness.sum(dim=-1, keepdim=True)).nan_to_num(0.0)
+            given = {"keys": keys.tolist(), "values": values.tolist(), "queries": queries.tolist()}
+            cases.append(
+                {
+                    "given": given, "kernel": name, "width": width,
+                    "weights": weights.tolist(), "estimates": (weights @ values).tolist(),
+                }
+            )  # fmt: skip
+    return cases
+
+
 def sampling_cases():
     """Next-token distributions by torch: temperature, then top-k, then the least set that reaches top-p."""
     cases = []
@@ -98,6 +125,7 @@ def test_node_agrees_with_python(node, tmp_path):
     cases = {
         "bench": bench_cases(),
         "packed": packed_cases(),
+        "kernels": kernel_cases(),
         "positions": position_cases(),
         "sampling": sampling_cases(),
     }

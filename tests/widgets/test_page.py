@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from course_lib.widgets import alignment_view, attention_bench, attention_map, compare, predict_then_reveal
+from course_lib.widgets import (
+    alignment_view,
+    attention_bench,
+    attention_map,
+    compare,
+    kernel_regression_view,
+    predict_then_reveal,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -432,6 +439,47 @@ def test_base_and_width_are_adjusted_in_the_page(open_page, every_view):
     opened.press("Home", "ArrowRight")
     assert opened.say().startswith("positions 1 apart: similarity 0.")
     opened.clean()
+
+
+def test_a_kernel_is_chosen_and_widened_in_the_page(open_page):
+    """Two points, so that every number said can be checked by hand."""
+    view = kernel_regression_view([0, 4], [10, 20], [0, 1, 2, 3, 4], truth=[10, 10, 15, 20, 20], width=100)
+    opened = open_page(view)
+    before = colours(opened)
+    opened.view().get_by_label("Kernel", exact=True).select_option("triangular")
+    assert colours(opened) != before
+    opened.view().get_by_label("Width", exact=True).fill("0.6")  # 3.98
+    assert opened.say().startswith("triangular kernel, width 3.98: error ")
+    opened.focus()
+    opened.press("Home", "ArrowRight", "ArrowRight")  # half way between the two points
+    assert opened.say() == (
+        "query 2.00: estimate 15.00, true 15.00; most weight, 0.50, on key 0; 2 of 2 weights are above 0.01"
+    )
+    opened.view().get_by_label("Width", exact=True).fill("0")
+    assert opened.say() == (
+        "triangular kernel, width 1.00: error 0; queries without a point in their window: 3 of 5"
+    )
+    opened.focus()
+    opened.press("Home", "ArrowRight")
+    assert opened.say() == "query 1.00: no point in the window, so every weight is zero"
+    # At the edge of its window a boxcar still counts a point in full.
+    opened.view().get_by_label("Kernel", exact=True).select_option("boxcar")
+    assert opened.say() == (
+        "boxcar kernel, width 1.00: error 0; queries without a point in their window: 1 of 5"
+    )
+    opened.focus(canvas=1)
+    opened.press("Home", "ArrowRight")
+    assert re.match(r"query \d.00 attends to key 4.00: [\d.]+$", opened.say())
+    opened.clean()
+
+
+def test_the_query_of_a_curve_follows_pointer_and_finger(open_page, every_view):
+    opened = open_page(every_view["kernel_regression_view"], has_touch=True)
+    box = opened.view().locator("canvas").first.bounding_box()
+    opened.page.mouse.move(box["x"] + 46, box["y"] + 150)
+    assert opened.say().startswith("query 0: estimate ")
+    opened.page.touchscreen.tap(box["x"] + box["width"] - 14, box["y"] + 150)
+    assert opened.say().startswith("query 7.00: estimate ")
 
 
 def test_a_patch_or_the_class_token_asks(open_page, every_view):

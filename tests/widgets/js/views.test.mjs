@@ -3,6 +3,8 @@ import { test } from "node:test";
 import { difference, module, numbers } from "./numbers.mjs";
 
 const { similarityByDistance, sinusoidal } = await module("positions_math");
+const { regress } = await module("kernel_math");
+const { ticks } = await module("kernel_regression_view");
 const { nextToken } = await module("sampling_math");
 const { strongestLines } = await module("head_view");
 const { scoreOf } = await module("predict_then_reveal");
@@ -18,6 +20,39 @@ test("positions and their similarity are Python's", () => {
 test("another base would be noticed", () => {
   const { given: [length, width, base], code } = numbers.positions[2];
   assert.ok(difference(sinusoidal(length, width, base * 1.01), code) > 1e-3);
+});
+
+test("each kernel weighs and estimates as Python does", () => {
+  for (const { given, kernel, width, weights, estimates } of numbers.kernels) {
+    const result = regress(given, kernel, width);
+    assert.ok(difference(result.weights, weights) < 1e-12, `${kernel} ${width}`);
+    assert.ok(difference(result.estimates, estimates) < 1e-12, `${kernel} ${width}`);
+  }
+});
+
+test("a window with nothing in it was among them, and another kernel or width would be noticed", () => {
+  const empty = ({ weights }) => weights.some((row) => row.every((weight) => weight === 0));
+  assert.ok(numbers.kernels.some(empty) && !numbers.kernels.every(empty));
+  const names = ["gaussian", "boxcar", "triangular", "epanechnikov"];
+  for (const { given, kernel, width, weights } of numbers.kernels) {
+    assert.ok(difference(regress(given, kernel, width * 1.02).weights, weights) > 1e-4 || kernel === "boxcar");
+    for (const other of names.filter((name) => name !== kernel)) {
+      assert.ok(difference(regress(given, other, width).weights, weights) > 1e-2, `${kernel} ${other} ${width}`);
+    }
+  }
+});
+
+test("a Gaussian far narrower than the gaps is the nearest neighbour, not a division by zero", () => {
+  const { weights } = regress({ keys: [0, 1], values: [5, 7], queries: [0.4, 0.6] }, "gaussian", 1e-6);
+  assert.deepEqual(weights, [[1, 0], [0, 1]]);
+});
+
+test("an axis gets round numbers inside its range", () => {
+  assert.deepEqual(ticks(4.8, 18.3, 4), [5, 10, 15]);
+  assert.deepEqual(ticks(-0.3, 0.3, 8), [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]);
+  assert.deepEqual(ticks(0, 24000, 5), [0, 5000, 10000, 15000, 20000]);
+  assert.deepEqual(ticks(7, 7, 4), [7]);
+  assert.deepEqual(ticks(7.5, 7.5, 4), []);
 });
 
 test("the next token's distribution is torch's", () => {
