@@ -40,7 +40,7 @@ import os, time, zipfile
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
     if os.path.exists("be slow"):
         open("building", "w").close()
-        time.sleep(60)
+        time.sleep(600)
     needs = "".join("Requires-Dist: " + line for line in open("needs"))
     metadata = "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n"
     metadata += "Provides-Extra: lab\\nProvides-Extra: test\\n"
@@ -61,6 +61,7 @@ ECHO = "import json, os, sys; print(json.dumps([sys.prefix, os.getcwd(), sys.arg
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE"))}
 ENVIRONMENT |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PYTHON": sys.executable}
+ENVIRONMENT |= {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}  # nobody stands between us and our own port
 
 
 def make(folder, *words, **environment):

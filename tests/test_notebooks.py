@@ -16,11 +16,17 @@ from PIL import Image, PngImagePlugin
 
 from notebooks import build
 
-CHAPTERS = ["01_attention_pooling", "02_bahdanau_attention", "03_scaled_dot_product_attention"]
+CHAPTERS = [
+    "01_attention_pooling",
+    "02_bahdanau_attention",
+    "03_scaled_dot_product_attention",
+    "04_multi_head_attention",
+]
 CLAIMS = {
     "01": {"claim-C02", "claim-C03"},
     "02": {"claim-C01", "claim-C04", "claim-C05", "claim-C06", "claim-C07"},
     "03": {"claim-C08", "claim-C09", "claim-C11", "claim-C12", "claim-C15"},
+    "04": {"claim-C10", "claim-C13", "claim-C14"},
 }
 LARGEST = 400_000  # bytes
 # A Markdown picture or link, an HTML picture, and where they lead.
@@ -93,10 +99,11 @@ def test_chapter_is_sound(chapter):
     assert faults(build.FOLDER / f"{chapter}.py") == []
 
 
-def test_solutions_pass_the_checks_of_their_exercises_and_what_stands_there_does_not():
+@pytest.mark.parametrize("chapter", ["01_attention_pooling", "04_multi_head_attention"])
+def test_solutions_pass_the_checks_of_their_exercises_and_what_stands_there_does_not(chapter):
     """A check is the commented end of an exercise's cell, its solution the next Python in the text."""
     script, check, found = ["import matplotlib", "matplotlib.use('Agg')"], None, 0
-    for cell in build.convert(build.FOLDER / "01_attention_pooling.py").cells:
+    for cell in build.convert(build.FOLDER / f"{chapter}.py").cells:
         if cell.cell_type == "code":
             script.append(cell.source)
         if "exercise" in cell.metadata.get("tags", []):

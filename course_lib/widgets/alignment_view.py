@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from course_lib.widgets.arrays import as_pairs, as_weights
+from course_lib.widgets.arrays import Axes, as_pairs, as_weights
 from course_lib.widgets.output import View
 from course_lib.widgets.payload import pack
 from course_lib.widgets.picture import draw, heat, map_height, strongest
+
+_AXES = Axes("target", "source", "target", "source")
 
 
 def alignment_view(
@@ -34,13 +36,13 @@ def alignment_view(
     Raises:
         ValueError: as attention_map does; also when there is more than one matrix.
     """
-    array, rows, columns = as_weights(weights, target, source, normalized)
+    array, rows, columns = as_weights(weights, target, source, normalized, _AXES)
     if array.shape[:2] != (1, 1):
         raise ValueError(
             f"alignment_view shows one matrix (target, source), but the weights have {array.shape[0]} layers "
             f"of {array.shape[1]} heads. Choose one, or take their mean."
         )
-    pairs = as_pairs(gold, len(rows), len(columns))
+    pairs = as_pairs(gold, len(rows), len(columns), _AXES)
     matrix = array[0, 0]
     table = strongest(matrix, rows, columns)
     return View(

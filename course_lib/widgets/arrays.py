@@ -1,12 +1,27 @@
 """What a view accepts: arrays, labels, masks and gold pairs, checked and in one form."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 # How far the sum of a row of weights may be from one: what rounding in the array's own precision can do.
 _SUM_TOLERANCE = {"float16": 5e-3, "bfloat16": 2e-2}
+
+
+class Axes(NamedTuple):
+    """What a view calls the rows and the columns of its weights, as its errors say it.
+
+    `rows` and `columns` are the arguments that hold their labels, `row` and `column` one place along each.
+    """
+
+    rows: str = "queries"
+    columns: str = "keys"
+    row: str = "query"
+    column: str = "key"
+
+
+_AXES = Axes()
 
 
 def as_array(values: Any, name: str = "array") -> np.ndarray:
@@ -32,29 +47,33 @@ def as_array(values: Any, name: str = "array") -> np.ndarray:
     return array.astype(np.float64)
 
 
-def as_labels(labels: Sequence[Any] | None, length: int, name: str, axis: str) -> list[str]:
-    """Return one string for each of `length` places; the places' numbers when `labels` is None."""
+def as_labels(labels: Sequence[Any] | None, length: int, name: str, wanted: str) -> list[str]:
+    """Return one string for each of `length` places; the places' numbers when `labels` is None.
+
+    `wanted` ends the sentence that refuses another number of labels: "queries has 3 labels, but ...".
+    """
     if labels is None:
         return [str(place) for place in range(length)]
     if isinstance(labels, str):
         raise TypeError(f"{name} is one string. Give a list of tokens, such as {name}=text.split().")
     tokens = [str(label.item()) if hasattr(label, "item") else str(label) for label in labels]
     if len(tokens) != length:
-        raise ValueError(
-            f"{name} has {len(tokens)} tokens, but the weights have {length} along their {axis} axis. "
-            "Weights are (query, key): one row for each query, one column for each key."
-        )
+        raise ValueError(f"{name} has {len(tokens)} labels, but {wanted}")
     return tokens
 
 
 def as_weights(
-    weights: Any, queries: Sequence[str] | None, keys: Sequence[str] | None, normalized: bool = True
+    weights: Any,
+    queries: Sequence[str] | None,
+    keys: Sequence[str] | None,
+    normalized: bool = True,
+    axes: Axes = _AXES,
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """Return attention weights as (layer, head, query, key) with the labels of queries and keys.
 
     Accepted are (query, key), (head, query, key), (layer, head, query, key), and (layer, 1, head, query, key)
     where the axis of length one is a batch of one sentence, as `list(maps.values())` of recorded maps gives.
-    `keys` defaults to `queries` when both axes have one length.
+    `keys` defaults to `queries` when both axes have one length. `axes` says what errors call them.
 
     Raises ValueError for an empty array, another number of axes, NaN, infinite or negative weights, labels of
     the wrong length, and, unless `normalized` is False, for a row that does not sum to one. A row of zeros
@@ -63,23 +82,32 @@ def as_weights(
     tolerance = _sum_tolerance(weights)
     array = as_array(weights, "weights")
     shape = array.shape
+    pair = f"({axes.row}, {axes.column})"
     if array.ndim == 5 and shape[1] == 1:
         array = array[:, 0]
     if not 2 <= array.ndim <= 4:
         raise ValueError(
-            f"weights have {array.ndim} axes, shape {shape}. Give (query, key), (head, query, key) or "
-            "(layer, head, query, key); of a batch, give one sentence: weights[0]."
+            f"weights have {array.ndim} axes, shape {shape}. Give {pair}, (head, {pair[1:]} or "
+            f"(layer, head, {pair[1:]}; of a batch, give one sentence: weights[0]."
         )
     if array.size == 0:
-        raise ValueError(f"weights are empty, shape {shape}. At least one query and one key are needed.")
+        raise ValueError(
+            f"weights are empty, shape {shape}. At least one {axes.row} and one {axes.column} are needed."
+        )
     array = array.reshape((1,) * (4 - array.ndim) + array.shape)
     if keys is None and queries is not None and array.shape[2] == array.shape[3]:
         keys = queries
-    query_labels = as_labels(queries, array.shape[2], "queries", "query")
-    key_labels = as_labels(keys, array.shape[3], "keys", "key")
-    _check_values(array, query_labels, key_labels)
+    form = f"Weights are {pair}: one row for each {axes.row}, one column for each {axes.column}."
+    query_labels, key_labels = (
+        as_labels(labels, length, name, f"the weights have {length} along their {place} axis. {form}")
+        for labels, length, name, place in (
+            (queries, array.shape[2], axes.rows, axes.row),
+            (keys, array.shape[3], axes.columns, axes.column),
+        )
+    )
+    _check_values(array, query_labels, key_labels, axes)
     if normalized:
-        _check_sums(array, query_labels, tolerance)
+        _check_sums(array, query_labels, tolerance, axes)
     return array, query_labels, key_labels
 
 
@@ -99,7 +127,7 @@ def as_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     return np.broadcast_to(array, (*array.shape[:-2], *shape[-2:]))
 
 
-def as_pairs(gold: Any, num_queries: int, num_keys: int) -> list[tuple[int, int]]:
+def as_pairs(gold: Any, num_queries: int, num_keys: int, axes: Axes = _AXES) -> list[tuple[int, int]]:
     """Return the gold cells as sorted (query, key) index pairs.
 
     `gold` is a collection of pairs, such as the frozenset that load_translation gives, or a boolean matrix
@@ -113,15 +141,15 @@ def as_pairs(gold: Any, num_queries: int, num_keys: int) -> list[tuple[int, int]
         matrix = as_array(gold, "gold")
         if matrix.shape != (num_queries, num_keys) or not np.isin(matrix, (0, 1)).all():
             raise ValueError(
-                f"gold must be a set of (query, key) index pairs, or a boolean matrix of shape "
-                f"{(num_queries, num_keys)}; this one has shape {matrix.shape}."
+                f"gold must be a set of ({axes.row}, {axes.column}) index pairs, or a boolean matrix of "
+                f"shape {(num_queries, num_keys)}; this one has shape {matrix.shape}."
             )
         pairs = [(int(query), int(key)) for query, key in np.argwhere(matrix)]
     for query, key in pairs:
         if not (0 <= query < num_queries and 0 <= key < num_keys):
             raise ValueError(
-                f"gold pair ({query}, {key}) lies outside the {num_queries} queries and {num_keys} keys. "
-                "Pairs are (query index, key index), counted from zero."
+                f"gold pair ({query}, {key}) lies outside the shape ({num_queries}, {num_keys}) of the "
+                f"weights. Pairs are ({axes.row} index, {axes.column} index), counted from zero."
             )
     return pairs
 
@@ -145,7 +173,7 @@ def _place(index: Sequence[int], array: np.ndarray) -> str:
     return f"{', '.join(parts)}, " if parts else ""
 
 
-def _check_values(array: np.ndarray, queries: list[str], keys: list[str]) -> None:
+def _check_values(array: np.ndarray, queries: list[str], keys: list[str], axes: Axes) -> None:
     for wrong, words, cure in (
         (np.isnan(array), "NaN", "A softmax over a row that is all -inf gives NaN: mask it to zeros."),
         (np.isinf(array), "infinite", "Give the weights after the softmax, not the masked scores."),
@@ -155,12 +183,12 @@ def _check_values(array: np.ndarray, queries: list[str], keys: list[str]) -> Non
             index = np.argwhere(wrong)[0]
             row, column = index[2:]
             raise ValueError(
-                f"weights are {words} at {_place(index, array)}query {row} ({queries[row]!r}), "
-                f"key {column} ({keys[column]!r}). {cure}"
+                f"weights are {words} at {_place(index, array)}{axes.row} {row} ({queries[row]!r}), "
+                f"{axes.column} {column} ({keys[column]!r}). {cure}"
             )
 
 
-def _check_sums(array: np.ndarray, queries: list[str], tolerance: float) -> None:
+def _check_sums(array: np.ndarray, queries: list[str], tolerance: float, axes: Axes) -> None:
     sums = array.sum(axis=-1)
     wrong = (np.abs(sums - 1) > tolerance) & (sums != 0)
     if not wrong.any():
@@ -169,11 +197,11 @@ def _check_sums(array: np.ndarray, queries: list[str], tolerance: float) -> None
     row = index[2]
     columns = array[tuple(index[:2])].sum(axis=0)
     hint = (
-        "Its columns do sum to one: was the softmax taken over the queries?"
+        f"Its columns do sum to one: was the softmax taken over the {axes.rows}?"
         if np.abs(columns - 1).max() <= tolerance
-        else "Softmax runs over the keys, the last axis."
+        else f"Softmax runs over the {axes.columns}, the last axis."
     )
     raise ValueError(
-        f"row {row} of the weights ({_place(index, array)}query {queries[row]!r}) sums to "
+        f"row {row} of the weights ({_place(index, array)}{axes.row} {queries[row]!r}) sums to "
         f"{sums[tuple(index)]:.4g}, not to one. {hint} To look at it as it is, pass normalized=False."
     )

@@ -35,7 +35,7 @@ def attention_bench(
         queries: a name for each query.
         keys: a name for each key; `queries` again when left out and of the same length.
         mask: boolean (query, key), True means may attend. Without one the causal mask is at hand, switched
-            off, where there are as many queries as keys.
+            off; as in causal_mask, the queries are the last of the positions.
 
     Raises:
         ValueError: tables that do not fit together, are too large, or hold NaN or infinite numbers.
@@ -62,14 +62,14 @@ def attention_bench(
         )
     if len(k) != len(v):
         raise ValueError(f"there are {len(k)} keys and {len(v)} values. Each key needs one value.")
-    query_labels = as_labels(queries, len(q), "queries", "query")
+    query_labels = as_labels(queries, len(q), "queries", f"query has {len(q)} rows.")
     if keys is None and queries is not None and len(q) == len(k):
         keys = queries
-    key_labels = as_labels(keys, len(k), "keys", "key")
+    key_labels = as_labels(keys, len(k), "keys", f"key has {len(k)} rows.")
     allowed = as_mask(mask, (len(q), len(k)))
     if allowed is None:
-        square = len(q) == len(k)
-        allowed = np.tril(np.ones((len(q), len(k)), bool)) if square else np.ones((len(q), len(k)), bool)
+        # The queries are the last positions, as in course_lib.attention.causal_mask.
+        allowed = np.tril(np.ones((len(q), len(k)), bool), len(k) - len(q))
     weights = _weights(q, k, allowed if mask is not None else np.ones_like(allowed))
     table = strongest(weights, query_labels, key_labels)
     return View(

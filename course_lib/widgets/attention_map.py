@@ -5,7 +5,7 @@ from typing import Any
 
 from course_lib.widgets.arrays import as_mask, as_pairs, as_weights
 from course_lib.widgets.output import View
-from course_lib.widgets.payload import pack
+from course_lib.widgets.payload import pack, size
 from course_lib.widgets.picture import draw, heat, map_height, strongest
 
 
@@ -41,7 +41,7 @@ def attention_map(
 
     Raises:
         ValueError: weights or labels that do not fit together, NaN, negative weights, rows that do not sum
-            to one.
+            to one; more than fit an output.
     """
     array, query_labels, key_labels = as_weights(weights, queries, keys, normalized)
     for name, place, count in (("layer", layer, array.shape[0]), ("head", head, array.shape[1])):
@@ -50,6 +50,7 @@ def attention_map(
     allowed = as_mask(mask, array.shape)
     pairs = as_pairs(gold, len(query_labels), len(key_labels))
     first = array[layer, head]
+    packed_mask = None if allowed is None else pack(allowed)
     table = strongest(first, query_labels, key_labels)
     layers, heads = array.shape[:2]
     many = f"{layers} layers, {heads} heads, " if layers * heads > 1 else ""
@@ -59,8 +60,8 @@ def attention_map(
             "title": title,
             "queries": query_labels,
             "keys": key_labels,
-            "weights": pack(array, exact),
-            "mask": None if allowed is None else pack(allowed),
+            "weights": pack(array, exact, beside=size(packed_mask)),
+            "mask": packed_mask,
             "gold": pairs,
             "top": float(array.max()) or 1.0,
             "layer": layer,

@@ -9,7 +9,7 @@ import numpy as np
 
 from course_lib.widgets.arrays import as_array, as_labels
 from course_lib.widgets.output import View
-from course_lib.widgets.payload import pack
+from course_lib.widgets.payload import LARGEST_EXACT, pack
 from course_lib.widgets.picture import draw, heat, map_height
 
 _MOST_ROWS = 8
@@ -38,7 +38,7 @@ def compare(
         atol: two numbers closer than this count as equal.
 
     Raises:
-        ValueError: shapes that differ, an empty array, NaN in the reference.
+        ValueError: shapes that differ, an empty array, more numbers than fit, NaN in the reference.
     """
     left, right = as_array(mine, "mine"), as_array(reference, "reference")
     if left.shape != right.shape:
@@ -50,11 +50,17 @@ def compare(
         raise ValueError(f"mine has shape {left.shape}, the reference {right.shape}.{hint}")
     if left.size == 0:
         raise ValueError(f"there is nothing to compare: both arrays are empty, shape {left.shape}.")
+    if left.size > LARGEST_EXACT // 3:
+        raise ValueError(
+            f"compare keeps every digit, and {left.size:,} numbers do not fit: at most "
+            f"{LARGEST_EXACT // 3:,} do. Compare a part, such as mine[0] and reference[0]."
+        )
     if not np.isfinite(right).all():
         raise ValueError("the reference must be finite, but holds NaN or infinite numbers.")
     # Beyond single precision nothing is drawn, and -inf would be lost in a difference: NaN marks both.
     with np.errstate(invalid="ignore"):
-        difference = np.abs(left - right)
+        signed = left - right
+    difference = np.abs(signed)
     different = ~(difference <= atol)
     place = np.unravel_index(int(np.argmax(np.nan_to_num(difference, nan=math.inf))), left.shape)
     verdict = _verdict(difference, different, place, atol)
@@ -63,8 +69,8 @@ def compare(
     shape = (1,) * max(0, 2 - left.ndim) + left.shape
     flat = (math.prod(lead), *shape[-2:])
     mine_3, reference_3 = left.reshape(flat), right.reshape(flat)
-    row_labels = as_labels(rows, flat[1], "rows", "row")
-    column_labels = as_labels(columns, flat[2], "columns", "column")
+    row_labels = as_labels(rows, flat[1], "rows", f"mine and the reference have {flat[1]} rows.")
+    column_labels = as_labels(columns, flat[2], "columns", f"mine and the reference have {flat[2]} columns.")
     slices = [f"[{', '.join(map(str, index))}]" for index in product(*map(range, lead))]
     first = int(np.ravel_multi_index(place[: len(lead)], lead)) if lead else 0
 
@@ -83,6 +89,7 @@ def compare(
             "title": title,
             "mine": pack(mine_3, exact=True),
             "reference": pack(reference_3, exact=True),
+            "difference": pack(signed.reshape(flat), exact=True),
             "rows": row_labels,
             "columns": column_labels,
             "slices": slices,

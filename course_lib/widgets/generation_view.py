@@ -105,7 +105,7 @@ def _step(step: Mapping[str, Any], number: int) -> dict[str, Any]:
     here = f"step {number}"
     if absent := [name for name in ("tokens", "vocabulary", "logits", "chosen") if name not in step]:
         raise ValueError(f"{here} lacks {absent[0]!r}. A step has tokens, vocabulary, logits and chosen.")
-    tokens = as_labels(step["tokens"], len(step["tokens"]), f"{here}: tokens", "token")
+    tokens = as_labels(step["tokens"], len(step["tokens"]), f"{here}: tokens", "")
     logits = as_array(step["logits"], f"{here}: logits")
     if not tokens:
         raise ValueError(f"{here}: tokens is empty. Generation starts from at least one token.")

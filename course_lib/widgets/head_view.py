@@ -7,7 +7,7 @@ import numpy as np
 
 from course_lib.widgets.arrays import as_mask, as_pairs, as_weights
 from course_lib.widgets.output import View
-from course_lib.widgets.payload import pack
+from course_lib.widgets.payload import pack, size
 from course_lib.widgets.picture import draw, heat, map_height, shrunk, strongest
 
 _THUMBNAIL = 32
@@ -109,18 +109,17 @@ def model_view(
         table.append([str(layer), str(head), f"{focus[layer, head]:.2f}"])
     sheet = np.pad(small, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=float(array.max()) / 4)
     sheet = sheet.transpose(0, 2, 1, 3).reshape(layers * sheet.shape[2], heads * sheet.shape[3])
+    packed_mask = None if allowed is None else pack(allowed)
+    thumbnails = pack(small.reshape(1, layers * heads, -1), exact=False)
     return View(
         kind="model_view",
         data={
             "title": title,
             "queries": query_labels,
             "keys": key_labels,
-            "weights": pack(array),
-            "thumbnails": {
-                **pack(small.reshape(1, layers * heads, -1), exact=False),
-                "shape": list(small.shape),
-            },
-            "mask": None if allowed is None else pack(allowed),
+            "weights": pack(array, beside=size(packed_mask) + size(thumbnails)),
+            "thumbnails": {**thumbnails, "shape": list(small.shape)},
+            "mask": packed_mask,
             "gold": as_pairs(gold, len(query_labels), len(key_labels)),
             "top": float(array.max()) or 1.0,
             "focus": focus.round(4).tolist(),

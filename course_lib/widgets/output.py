@@ -11,12 +11,14 @@ from typing import Any
 
 from course_lib.widgets.bundle import script
 from course_lib.widgets.payload import deflated
-from course_lib.widgets.picture import data_url
+from course_lib.widgets.picture import data_url, visible
 
 # Runs once for each output. The view's script is unpacked once for each page: it is run as an inline script,
 # which works wherever this one does (a page from a file, a notebook's output, an editor's web view).
 # Every place with this output's mark that has no view yet gets one, so that the same output may stand
-# on a page twice, and in any order.
+# on a page twice, and in any order; the attribute alone proves nothing, since a copied place has it too.
+# A script that does not start is forgotten, so that the next output tries anew, and a view that fails gives
+# way to the picture and the table again.
 _START = """
 (async (data, code) => {
   if (!globalThis.DecompressionStream) return;
@@ -26,15 +28,31 @@ _START = """
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
     const tag = document.createElement("script");
     tag.textContent = `(() => {${await new Response(stream).text()}attentionViews.newest = $%(view)s;})();`;
+    delete views.newest;
     document.head.append(tag);
     tag.remove();
+    if (!views.newest) throw new Error("the page did not let the view's script run");
     return views.newest;
   })();
-  const { mount } = await views[%(key)s];
-  for (const place of document.querySelectorAll('[data-attention-view="%(mark)s"]:not([data-state])')) {
+  const { mount } = await views[%(key)s].catch((error) => {
+    delete views[%(key)s];
+    throw error;
+  });
+  for (const place of document.querySelectorAll('[data-attention-view="%(mark)s"]')) {
+    if (place.shadowRoot && place.dataset.state !== "failed") continue;
+    const root = place.shadowRoot ?? place.attachShadow({ mode: "open" });
+    const fallback = () => root.replaceChildren(...["", "table"].map((name) =>
+      Object.assign(document.createElement("slot"), { name })));
+    fallback();
     place.dataset.state = "opening";
-    await mount(place, data);
-    place.dataset.state = "ready";
+    try {
+      await mount(place, data);
+      place.dataset.state = "ready";
+    } catch (error) {
+      fallback();
+      place.dataset.state = "failed";
+      console.error(error);
+    }
   }
 })(%(data)s, "%(code)s");
 """
@@ -71,7 +89,7 @@ class View:
     def to_page(self, path: str | Path) -> Path:
         """Write the view as a page of its own and return the path."""
         path = Path(path)
-        title = html.escape(self.data.get("title", self.kind))
+        title = html.escape(visible(self.data.get("title", self.kind)))
         page = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
             f'<meta name="viewport" content="width=device-width"><main>{self._repr_html_()}</main></html>'
@@ -103,4 +121,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         + "</tr>"
         for row in body
     )
-    return f'<table slot="table"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>'
+    # pandas' own class: where it is missing, dark pages of Jupyter Book put a light ground behind the output.
+    return (
+        f'<table slot="table" class="dataframe"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>'
+    )

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ SIGNED = LinearSegmentedColormap.from_list(
 _LONGEST_LABEL = 14
 _MOST_LABELS = 40
 _MOST_ROWS = 12
+_SYMBOLS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "⍽", "\u3000": "⬚"}
 
 
 def draw(paint: Callable[..., None], panels: int = 1, height: float = 3.0) -> bytes:
@@ -66,7 +68,7 @@ def heat(
     for row, column in gold:
         box = Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, fill=False, edgecolor="#b45309", linewidth=1.4)
         ax.add_patch(box)
-    ax.set_title(title, fontsize=9)
+    ax.set_title(title and visible(title), fontsize=9).set_parse_math(False)
     for labels, axis in ((rows, ax.yaxis), (columns, ax.xaxis)):
         if 0 < len(labels) <= _MOST_LABELS:
             axis.set_ticks(range(len(labels)), [clipped(label) for label in labels], fontsize=8)
@@ -101,13 +103,43 @@ def strongest(matrix: np.ndarray, queries: Sequence[str], keys: Sequence[str]) -
 
 
 def visible(token: str) -> str:
-    """Return a token with nothing hidden: ∅ for the empty one, ␣ for a blank at an end."""
+    """Return a token with nothing hidden.
+
+    The empty one is ∅, line ends and blanks at its ends are symbols, an invisible character is its number.
+    static/labels.js has the same rule, character for character.
+    """
     if token == "":
         return "∅"
-    core = token.strip()
-    start = token.find(core) if core else len(token)
-    shown = "␣" * start + core + "␣" * (len(token) - start - len(core))
-    return "".join(letter if letter.isprintable() else f"⟨U+{ord(letter):04X}⟩" for letter in shown)
+    shown = "".join(_shown(token, place) for place in range(len(token)))
+    start, end = 0, len(shown)
+    while start < end and unicodedata.category(shown[start]) == "Zs":
+        start += 1
+    while end > start and unicodedata.category(shown[end - 1]) == "Zs":
+        end -= 1
+    blanks = [_SYMBOLS.get(blank, "␣") for blank in shown[:start] + shown[end:]]
+    return "".join(blanks[:start]) + shown[start:end] + "".join(blanks[start:])
+
+
+def _shown(token: str, place: int) -> str:
+    letter = token[place]
+    if letter in "\n\t\r":
+        return _SYMBOLS[letter]
+    noncharacter = ord(letter) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(letter) <= 0xFDEF
+    # Controls, format characters, lone surrogates, line separators: invisible, or able to reorder the rest.
+    hidden = noncharacter or unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return f"⟨U+{ord(letter):04X}⟩" if hidden and not _is_spelling(token, place) else letter
+
+
+def _is_spelling(token: str, place: int) -> bool:
+    """Whether a joiner belongs to the spelling: inside an emoji, or between Arabic or Indic letters."""
+    if token[place] not in "\u200c\u200d" or not 0 < place < len(token) - 1:
+        return False
+    before, after = token[place - 1], token[place + 1]
+    if "\u0600" <= before <= "\u0dff" and "\u0600" <= after <= "\u0dff":
+        return True
+    drawn = before == "\ufe0f" or unicodedata.category(before) in ("So", "Sk")
+    joined = after == "\u2194" or unicodedata.category(after) == "So"
+    return token[place] == "\u200d" and drawn and joined
 
 
 def clipped(token: str) -> str:

@@ -10,7 +10,6 @@ painting of the view. Chromium is headless; the page is a file.
 import argparse
 import json
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -21,16 +20,8 @@ import numpy as np
 from course_lib.widgets import attention_map, head_view, model_view
 from course_lib.widgets.output import View, _packed_script
 
-OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+# The browser is found and started as the tests do it.
+sys.path.append(str(Path(__file__).parents[1] / "widgets"))
 
 PAINTED = """
 () => new Promise((done) => {
@@ -69,11 +60,12 @@ def cases() -> list[tuple[str, int, View, float]]:
 
 
 def measure(runs: int) -> list[dict]:
+    from conftest import CHROMIUM_OPTIONS, find_chromium
     from playwright.sync_api import sync_playwright
 
     results = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_OPTIONS)
         for name, length, view, seconds in cases():
             path = view.to_page(Path(folder) / "view.html")
             times = []

@@ -429,9 +429,9 @@ def _child(cache, file):
 
 
 def _wait_for(condition):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < end, "waited 30 seconds in vain"
+        assert time.monotonic() < end, "waited 300 seconds in vain"
         time.sleep(0.01)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from course_lib.attention import record_attention
-from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqMemory
 
 BATCH, SOURCE, TARGET = 3, 7, 5
 SOURCE_VOCAB, TARGET_VOCAB, EMBEDDING, HIDDEN, ATTENTION = 13, 11, 17, 38, 23
@@ -212,6 +212,11 @@ def step(token=None, state=None, memory=None, attention=True):
     return model.step(token, state, right if memory is None else memory)
 
 
+def of_another_model():
+    """What a model without attention hands over."""
+    return Seq2SeqMemory(torch.ones(3, 38))
+
+
 NAN = float("nan")
 V, T = ValueError, TypeError
 
@@ -254,7 +259,7 @@ BAD_CALLS = [
     ("step(state=torch.ones(1, 38), attention=False)", V, ["memory holds 3 sentences", "(1, 38)"]),
     ("step(state=torch.ones(3, 19))", V, ["(3, 38)", "(3, 19)"]),
     ("step(memory=torch.ones(3, 38))", T, ["memory comes from encode", "Tensor and Tensor"]),
-    ("step(memory=Seq2SeqMemory(torch.ones(3, 38)))", V, ["no states to attend to", "same model"]),
+    ("step(memory=of_another_model())", V, ["no states to attend to", "same model"]),
 ]
 
 

@@ -6,6 +6,7 @@ it fails instead.
 
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.util import find_spec
@@ -71,11 +72,30 @@ def axe_source(missing):
     return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
 
+def first_able_node(candidates):
+    """The first node that can do what the views do: undo a raw deflate, which came with version 20.12."""
+    probe = "new DecompressionStream('deflate-raw')"
+    for path in filter(None, candidates):
+        try:
+            if subprocess.run([path, "-e", probe], capture_output=True, timeout=30).returncode == 0:
+                return str(path)
+        except OSError:
+            continue
+    return None
+
+
+@pytest.fixture(scope="session")
+def find_node():
+    return first_able_node
+
+
 @pytest.fixture(scope="session")
 def node(missing):
-    path = shutil.which("node")
+    # Playwright's Python package brings a node of its own.
+    own = sorted((files("playwright") / "driver").glob("node*")) if find_spec("playwright") else []
+    path = first_able_node([shutil.which("node"), *own])
     if path is None:
-        missing("node", "apt-get install nodejs (version 20 or later)")
+        missing("node 20.12 or later", "pip install playwright, which brings one")
     return path
 
 
@@ -106,6 +126,22 @@ class Opened:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def numbers(self, index=0):
+        """What "Copy numbers" gives, where the page has no clipboard."""
+        self.page.evaluate(
+            "Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })"
+        )
+        self.view(index).get_by_role("button", name="Copy numbers").first.click()
+        return self.view(index).locator("textarea").first.input_value()
+
+    def wait_until(self, condition, seconds=15):
+        """Wait for something to become true; what the page does meanwhile goes on."""
+        for _ in range(seconds * 20):
+            if condition():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"waited {seconds} s in vain")
+
     def clean(self):
         assert self.errors == []
         outside = [url for url in self.requests if not url.startswith(("file:", "data:", "blob:", "about:"))]
@@ -125,6 +161,7 @@ def open_page(browser, tmp_path):
         opened = Opened(page)
         page.on("console", lambda m: opened.errors.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: opened.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (opened.errors.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: opened.requests.append(request.url))
         body = "".join(part if isinstance(part, str) else part._repr_html_() for part in parts)
         path = tmp_path / f"page{len(contexts)}.html"

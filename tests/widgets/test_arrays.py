@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from course_lib.attention import causal_mask
 from course_lib.widgets import (
     alignment_view,
     attention_bench,
@@ -84,8 +85,8 @@ STEP = {"tokens": ["the"], "vocabulary": ["cat", "dog"], "logits": [2.0, 1.0], "
         (lambda: attention_map(NAN, Q, K), ValueError, r"NaN at query 1 \('was'\), key 1 \('b'\)"),
         (lambda: attention_map(-W, Q, K), ValueError, r"negative at query 0 .*scores"),
         (lambda: attention_map(W / 0.0, Q, K), ValueError, "NaN|infinite"),
-        (lambda: attention_map(W, K, Q), ValueError, r"queries has 3 tokens.* 2 along their query axis"),
-        (lambda: attention_map(W, Q, Q), ValueError, r"keys has 2 tokens.* 3 along their key axis"),
+        (lambda: attention_map(W, K, Q), ValueError, r"queries has 3 labels.* 2 along their query axis"),
+        (lambda: attention_map(W, Q, Q), ValueError, r"keys has 2 labels.* 3 along their key axis"),
         (lambda: attention_map(W, "it", K), TypeError, r"one string.*split"),
         (lambda: attention_map(np.zeros((0, 3))), ValueError, r"empty, shape \(0, 3\)"),
         (lambda: attention_map(np.ones(3)), ValueError, r"1 axes, shape \(3,\)"),
@@ -98,6 +99,27 @@ STEP = {"tokens": ["the"], "vocabulary": ["cat", "dog"], "logits": [2.0, 1.0], "
         (lambda: attention_map(W, Q, K, mask=np.ones((3, 2))), ValueError, "does not broadcast"),
         (lambda: attention_map(W, Q, K, mask=W), ValueError, "mask must be boolean"),
         (lambda: alignment_view(np.stack([W, W]), K, Q), ValueError, "1 layers of 2 heads"),
+        (lambda: alignment_view(W, Q, K), ValueError, r"target has 3 labels.* 2 along .* \(target, source\)"),
+        (lambda: alignment_view(W, Q, Q), ValueError, r"source has 2 labels.* 3 along their source axis"),
+        (lambda: alignment_view(W, K, "it"), TypeError, r"target is one string.*target=text.split"),
+        (lambda: alignment_view(W * 0.8, K, Q), ValueError, r"row 0 .*target 'it'.* sums to 0.8"),
+        (lambda: alignment_view(W.T, Q, K), ValueError, r"columns do sum to one.*over the target"),
+        (lambda: alignment_view(NAN, K, Q), ValueError, r"NaN at target 1 \('was'\), source 1 \('b'\)"),
+        (
+            lambda: alignment_view(W, K, Q, gold={(2, 0)}),
+            ValueError,
+            r"pair \(2, 0\) .*\(target index, source",
+        ),
+        (lambda: alignment_view(W, K, Q, gold=W.T > 0), ValueError, r"set of \(target, source\) .*\(2, 3\)"),
+        (
+            lambda: compare(W, W, K, K),
+            ValueError,
+            r"rows has 3 labels, but mine and the reference have 2 rows",
+        ),
+        (lambda: compare(W, W, Q, Q), ValueError, r"columns has 2 labels.* have 3 columns"),
+        (lambda: compare(W, W, "it"), TypeError, r"rows is one string"),
+        (lambda: compare([["a"]], W), TypeError, "mine must hold numbers"),
+        (lambda: compare(W, [["a"]]), TypeError, "reference must hold numbers"),
         (lambda: compare(W, W.T), ValueError, r"\(2, 3\).*\(3, 2\).*Transposed"),
         (lambda: compare(W, W[None, :, :, None]), ValueError, "number of values agrees"),
         (lambda: compare(W, NAN), ValueError, "reference must be finite"),
@@ -107,9 +129,11 @@ STEP = {"tokens": ["the"], "vocabulary": ["cat", "dog"], "logits": [2.0, 1.0], "
         (lambda: attention_bench(W, W, W[:1]), ValueError, "2 keys and 1 values"),
         (lambda: attention_bench(W[0], W, W), ValueError, r"query has shape \(3,\)"),
         (lambda: attention_bench(NAN, W, W), ValueError, "query holds NaN"),
+        (lambda: attention_bench(W, W, W, K), ValueError, "queries has 3 labels, but query has 2 rows"),
+        (lambda: attention_bench(W, W, W, Q, K), ValueError, "keys has 3 labels, but key has 2 rows"),
         (lambda: head_view(W, Q, K, layer=1), ValueError, "layer=1.*0 to 0"),
         (lambda: head_view(W, Q, K, heads=[2]), ValueError, "heads has 2.*0 to 0"),
-        (lambda: model_view(W, K, K), ValueError, "queries has 3 tokens"),
+        (lambda: model_view(W, K, K), ValueError, "queries has 3 labels"),
         (lambda: predict_then_reveal(W, Q, K, asked=2), ValueError, "asked has 2.*0 to 1"),
         (lambda: predict_then_reveal(W, Q, K, asked=[]), ValueError, "asked is empty"),
         (lambda: predict_then_reveal(np.stack([W, W])), ValueError, "1 layers of 2 heads"),
@@ -184,3 +208,10 @@ def test_gold_as_pairs_and_as_a_matrix_mean_the_same():
 def test_a_mask_broadcasts_as_the_weights_do():
     assert as_mask(np.ones((1, 7), bool), (2, 3, 5, 7)).shape == (1, 1, 5, 7)
     assert as_mask(torch.ones(2, 1, 5, 7, dtype=torch.bool), (2, 3, 5, 7)).shape == (2, 1, 5, 7)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(5, 5), (2, 7), (7, 2), (1, 5)])
+def test_the_bench_has_the_course_s_causal_mask_at_hand(queries, keys):
+    view = attention_bench(np.ones((queries, 3)), np.ones((keys, 3)), np.ones((keys, 2)))
+    assert view.data["mask"] == causal_mask(queries, keys).tolist()
+    assert not view.data["masked"]

@@ -3,6 +3,9 @@
 import json
 import os
 import subprocess
+import sys
+import unicodedata
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 from course_lib.widgets.payload import pack
+from course_lib.widgets.picture import visible
 
 pytestmark = pytest.mark.browser
 
@@ -120,6 +124,59 @@ def sampling_cases():
     return cases
 
 
+def letter_cases():
+    """How `visible` shows every character: what it changes, alone and inside a word."""
+    alone, inside, unassigned = [], [], []
+    for point in range(sys.maxunicode + 1):
+        letter = chr(point)
+        # A later Unicode may have filled this place: then the page's may know what Python's does not.
+        if unicodedata.category(letter) == "Cn" and not is_noncharacter(point):
+            unassigned.append(point)
+            continue
+        if visible(letter) != letter:
+            alone.append([point, visible(letter)])
+        if visible(f"a{letter}b") != f"a{letter}b":
+            inside.append([point, visible(f"a{letter}b")])
+    runs = [[p for _, p in run] for _, run in groupby(enumerate(unassigned), lambda pair: pair[1] - pair[0])]
+    return {"alone": alone, "inside": inside, "unassigned": [[run[0], run[-1]] for run in runs]}
+
+
+def is_noncharacter(point):
+    return point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
+
+
+TOKENS = {
+    "": "∅",
+    "  ": "␣␣",
+    " the": "␣the",
+    "the ": "the␣",
+    "a b": "a b",
+    " \n x\t": "␣↵ x⇥",
+    "\r\n": "␍↵",
+    "\u00a0x\u3000": "⍽x⬚",
+    "\u2003x": "␣x",
+    "a\u200bb": "a⟨U+200B⟩b",
+    "a\u200db": "a⟨U+200D⟩b",
+    "\u202eevil": "⟨U+202E⟩evil",
+    "soft\u00adhyphen": "soft⟨U+00AD⟩hyphen",
+    "\x00\x85\u2028\ud800\uffff": "⟨U+0000⟩⟨U+0085⟩⟨U+2028⟩⟨U+D800⟩⟨U+FFFF⟩",
+    "\U000e0041": "⟨U+E0041⟩",
+    # A joiner that belongs to the spelling stays: inside an emoji, between Persian or Hindi letters.
+    "👩\u200d🚀": "👩\u200d🚀",
+    "👩🏽\u200d🚀": "👩🏽\u200d🚀",
+    "❤\ufe0f\u200d🔥": "❤\ufe0f\u200d🔥",
+    "👩\u200d": "👩⟨U+200D⟩",
+    "می\u200cخواهم": "می\u200cخواهم",
+    "क्\u200dष": "क्\u200dष",
+    "\u200cخ": "⟨U+200C⟩خ",
+}
+
+
+@pytest.mark.parametrize(("token", "shown"), TOKENS.items())
+def test_a_token_is_shown_with_nothing_hidden(token, shown):
+    assert visible(token) == shown
+
+
 def test_node_agrees_with_python(node, tmp_path):
     numbers = tmp_path / "numbers.json"
     cases = {
@@ -128,10 +185,12 @@ def test_node_agrees_with_python(node, tmp_path):
         "kernels": kernel_cases(),
         "positions": position_cases(),
         "sampling": sampling_cases(),
+        "letters": letter_cases(),
+        "tokens": list(TOKENS.items()),
     }
     numbers.write_text(json.dumps(cases), encoding="utf-8")
     done = subprocess.run(
-        [node, "--test", *map(str, sorted(TESTS.glob("*.test.mjs")))],
+        [node, "--test", "--test-reporter=tap", *map(str, sorted(TESTS.glob("*.test.mjs")))],
         env={**os.environ, "NUMBERS": str(numbers)},
         capture_output=True,
         text=True,

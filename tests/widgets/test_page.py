@@ -136,12 +136,10 @@ def test_light_and_dark_follow_the_page_while_it_is_open(open_page, map_view, at
     assert frame.get_attribute("data-theme") == "dark"
     dark, light = ("dark", "light") if attribute == "data-theme" else ("false", "true")
     opened.page.evaluate(f"document.{node}.setAttribute('{attribute}', '{light}')")
-    opened.page.wait_for_timeout(50)
-    assert frame.get_attribute("data-theme") == "light"
+    opened.wait_until(lambda: frame.get_attribute("data-theme") == "light")
     painted = colours(opened)
     opened.page.evaluate(f"document.{node}.setAttribute('{attribute}', '{dark}')")
-    opened.page.wait_for_timeout(50)
-    assert frame.get_attribute("data-theme") == "dark"
+    opened.wait_until(lambda: frame.get_attribute("data-theme") == "dark")
     assert colours(opened) != painted
     opened.clean()
 
@@ -151,8 +149,7 @@ def test_the_system_decides_where_the_page_says_nothing(open_page, map_view):
     frame = opened.view().locator(".view")
     assert frame.get_attribute("data-theme") == "light"
     opened.page.emulate_media(color_scheme="dark")
-    opened.page.wait_for_timeout(50)
-    assert frame.get_attribute("data-theme") == "dark"
+    opened.wait_until(lambda: frame.get_attribute("data-theme") == "dark")
 
 
 def test_export_as_png_and_svg(open_page, map_view, tmp_path):
@@ -175,7 +172,7 @@ def test_numbers_are_copied(open_page, map_view):
     opened = open_page(map_view(), permissions=["clipboard-read", "clipboard-write"])
     opened.page.bring_to_front()
     opened.view().get_by_role("button", name="Copy numbers").click()
-    opened.page.wait_for_timeout(100)
+    opened.wait_until(lambda: opened.say().startswith(("Copied", "Selected")))
     area = opened.view().locator("textarea")
     text = area.input_value() if area.count() else opened.page.evaluate("navigator.clipboard.readText()")
     lines = [line.split("\t") for line in text.splitlines()]
@@ -296,6 +293,18 @@ def test_the_bench_recomputes_when_a_number_changes(open_page, make_weights):
     opened.clean()
 
 
+def test_the_bench_s_mask_does_something_or_is_not_offered(open_page):
+    opened = open_page(attention_bench(np.ones((2, 3)), np.eye(4, 3), np.eye(4, 2)))
+    opened.view().get_by_label("Mask", exact=True).check()
+    masked = opened.view().locator("[data-stage=masked] button")
+    # The queries are the last positions: the first of two sees three of four keys.
+    assert [text == "−∞" for text in masked.all_inner_texts()] == [False] * 3 + [True] + [False] * 4
+    # A single new query may see every key.
+    opened = open_page(attention_bench(np.ones((1, 3)), np.eye(4, 3), np.eye(4, 2)))
+    assert opened.view().get_by_label("Mask", exact=True).count() == 0
+    assert "nothing is hidden" in opened.view().locator("[data-stage=masked]").inner_text()
+
+
 def test_the_bench_shows_the_arithmetic_and_walks_the_stages(open_page, make_weights):
     opened = open_page(bench(make_weights))
     cell(opened, "scores", "the", "cat").click()
@@ -329,9 +338,46 @@ def test_compare_moves_three_maps_together(open_page):
     assert opened.say().startswith("1 of 12 numbers differs")
     opened.focus()
     opened.press("Home", "ArrowRight", "ArrowRight")
-    assert opened.say() == "row 1, column 2: mine 5.5, reference 6, difference −0.5"
+    assert opened.say() == "row '1', column '2': mine 5.5, reference 6, difference −0.5"
     opened.press("ArrowUp")
     assert opened.say().endswith(", equal")
+    opened.clean()
+
+
+def test_numbers_are_written_only_into_cells_that_hold_them(open_page, tmp_path):
+    """Wide cells hold "0.50" and narrower ones do not; a minus or more digits need more room."""
+    for values, width, written in [
+        ([0.5] * 6, 900, True),
+        ([-0.25] * 6, 900, True),
+        ([-0.25] * 7, 860, False),
+        ([0.5] * 20, 900, False),
+    ]:
+        view = compare([values], [values])
+        opened = open_page(view, viewport={"width": width, "height": 700})
+        with opened.page.expect_download() as download:
+            opened.view().get_by_role("button", name="Save SVG").click()
+        download.value.save_as(tmp_path / "map.svg")
+        texts = [element.text for element in ElementTree.parse(tmp_path / "map.svg").iter() if element.text]
+        number = f"\u2068{values[0]:.2f}\u2069".replace("-", "−")
+        assert (texts.count(number) >= 2 * len(values)) == written, (values[0], len(values), width)
+
+
+def test_tables_of_the_bench_keep_their_height_beside_taller_ones(open_page):
+    opened = open_page(attention_bench(np.ones((1, 3)), np.eye(6, 3), np.eye(6, 2)))
+    query, key = (opened.view().locator(f"[data-stage={name}]").bounding_box() for name in ("query", "key"))
+    assert query["y"] == key["y"]
+    assert query["height"] < key["height"] / 2
+
+
+def test_compare_shows_differences_far_below_single_precision(open_page):
+    """Both numbers have the same first seven digits, and the difference still has its own seven."""
+    opened = open_page(compare([[3.0, 3.0 + 1e-9]], [[3.0, 3.0]], atol=1e-12))
+    opened.focus()
+    opened.press("End")
+    assert opened.say() == "row '0', column '1': mine 3, reference 3, difference 1e−9"
+    opened.press("Home")
+    assert opened.say().endswith("difference 0, equal")
+    assert float(opened.numbers().splitlines()[-1].split("\t")[2]) == pytest.approx(1e-9, rel=1e-6)
     opened.clean()
 
 

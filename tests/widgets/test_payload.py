@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from course_lib.widgets import payload
+from course_lib.widgets import attention_map, compare, model_view, payload, predict_then_reveal
 from course_lib.widgets.payload import pack
 
 
@@ -65,3 +65,51 @@ def test_an_array_that_would_be_too_large_gets_fewer_steps(make_weights, monkeyp
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 3, 5, 7)])
 def test_an_array_of_zeros_is_packed(shape):
     assert read(pack(np.zeros(shape), exact=False), 0).max() == 0
+
+
+def test_the_promise_holds_where_a_few_matrices_say_nothing_about_the_rest(make_weights, monkeypatch):
+    """Every fifth matrix is a plain one that packs into nothing; the others are noise."""
+    weights = make_weights(35, 31, 37)
+    weights[::7] = 0
+    weights[::7, :, 0] = 1
+    limit = 20_000
+    monkeypatch.setattr(payload, "LARGEST", limit)
+    monkeypatch.setattr(payload, "SMALLEST_LIMIT", 0)
+    packed = pack(weights, exact=False)
+    assert len(packed["data"]) + len(packed["peaks"]["data"]) <= limit
+    # What stands beside it in the output is counted.
+    less = pack(weights, exact=False, beside=3_000)
+    assert len(less["data"]) + len(less["peaks"]["data"]) <= limit - 3_000
+    assert less["levels"] < packed["levels"]
+
+
+def test_what_cannot_be_made_small_enough_is_refused(make_weights, monkeypatch):
+    monkeypatch.setattr(payload, "LARGEST", 2_000)
+    monkeypatch.setattr(payload, "SMALLEST_LIMIT", 0)
+    with pytest.raises(ValueError, match=r"\(35, 31, 37\) do not fit .* such as weights\[:1\]"):
+        pack(make_weights(35, 31, 37), exact=False)
+
+
+@pytest.mark.parametrize("view", [attention_map, model_view])
+def test_twelve_layers_of_twelve_heads_stay_small_at_their_worst(view):
+    """Noise in every weight and in every mask: nothing that packing could use."""
+    numbers = np.random.default_rng(0)
+    weights = numbers.random((12, 12, 128, 128))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    mask = numbers.random(weights.shape) > 0.5
+    tokens = ["שלום" * 8] * 128
+    output = view(weights, tokens, mask=mask)._repr_html_()
+    assert len(output.encode()) <= 3_200_000
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda big: attention_map(big, exact=True), "1,960,000 numbers .* at most 1,762,500 .* a part"),
+        (lambda big: predict_then_reveal(big), "1,960,000 numbers"),
+        (lambda big: compare(big[:800, :800], big[:800, :800]), "640,000 numbers .* at most 587,500 .* mine"),
+    ],
+)
+def test_more_numbers_than_fit_with_all_their_digits_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(np.full((1400, 1400), 1 / 1400))

@@ -24,7 +24,7 @@ const STAGES = [
 ];
 
 const STYLE = `
-.bench { display: flex; flex-wrap: wrap; gap: 18px 26px; }
+.bench { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 18px 26px; }
 .bench table { border-collapse: separate; border-spacing: 2px; font-variant-numeric: tabular-nums; font-size: 13px; }
 .bench caption { text-align: left; font-weight: 600; padding-bottom: 2px; white-space: nowrap; }
 .bench caption span { font-weight: 400; color: var(--muted); }
@@ -32,7 +32,7 @@ const STYLE = `
   text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; }
 .bench thead th { text-align: center; }
 .bench td { padding: 0; }
-.bench input[type="number"] { width: 58px; padding: 2px 4px; text-align: right; appearance: textfield; }
+.bench input[type="number"] { width: 58px; padding: 2px 4px; text-align: right; text-overflow: ellipsis; appearance: textfield; }
 .bench input:invalid { border-color: var(--bad); border-width: 2px; }
 .bench td button { width: 100%; min-width: 52px; border-color: transparent; border-radius: 4px; text-align: right; }
 .bench td button[aria-current="true"] { outline: 2px solid var(--text); outline-offset: 1px; }
@@ -54,6 +54,8 @@ export async function mount(element, data) {
   };
   const queries = data.queries.map(visible);
   const keys = data.keys.map(visible);
+  // A single new query may see every key: then the mask hides nothing, and there is nothing to switch.
+  const hides = data.mask.some((row) => row.includes(false));
   let stage = STAGES.length - 1;
   let chosen = { stage: "weights", row: 0, column: 0 };
   let result = attend(bench);
@@ -63,12 +65,12 @@ export async function mount(element, data) {
   view.controls.append(told);
   const forth = view.button("Stage ›", () => goTo(stage + 1), { class: "main" });
   view.toggle("÷ √d", true, (on) => change({ scaled: on }));
-  view.toggle("Mask", data.masked, (on) => change({ masked: on }));
+  if (hides) view.toggle("Mask", data.masked, (on) => change({ masked: on }));
   // The slider runs over powers of two, so that one half and double are equally far from one.
   view.slider("Temperature", { min: -3, max: 3, step: 0.25, value: 0, show: (x) => cell(2 ** x) },
     (x) => change({ temperature: 2 ** x }));
   view.button("Start again", () => {
-    for (const [name, box] of inputs) box.value = valueAt(data, name);
+    for (const [name, box] of inputs) box.value = box.title = valueAt(data, name);
     for (const part of ["query", "key", "value"]) bench[part] = data[part].map((row) => [...row]);
     change({});
   });
@@ -83,7 +85,7 @@ export async function mount(element, data) {
     table("query", "Q", "queries", queries, bench.query), table("key", "K", "keys", keys, bench.key),
     table("value", "V", "values", keys, bench.value));
   const computed = h("div", { class: "bench" }, ...STAGES.map(([name, title, note]) =>
-    table(name, title, note, queries, result[name], name === "output" ? null : keys)));
+    table(name, title, name === "masked" && !hides ? "nothing is hidden" : note, queries, result[name], name === "output" ? null : keys)));
   const sum = h("div", { class: "sum", role: "status", "aria-live": "polite" });
   view.stage.append(h("style", {}, STYLE), given, computed);
   view.stage.after(sum);
@@ -102,10 +104,11 @@ export async function mount(element, data) {
   }
 
   function input(name, r, c, value) {
-    const box = h("input", { type: "number", step: "any", value, required: true,
+    const box = h("input", { type: "number", step: "any", value, title: value, required: true,
       "aria-label": `${name} ${r}, number ${c}`, input: () => {
         if (!Number.isFinite(box.valueAsNumber)) return;
         bench[name][r][c] = box.valueAsNumber;
+        box.title = box.value;
         change({});
       } });
     inputs.set(`${name} ${r} ${c}`, box);
@@ -176,7 +179,7 @@ export async function mount(element, data) {
     STAGES.forEach(([name], i) => {
       computed.querySelector(`[data-stage=${name}]`).classList.toggle("later", i > stage);
     });
-    const { text, parts } = explain(chosen, bench, result, queries, keys);
+    const { text, parts } = explain(chosen, bench, result, data.queries, data.keys);
     for (const [name, box] of [...inputs, ...cells]) box.classList.toggle("linked", parts.has(name));
     sum.textContent = text;
     told.textContent = `${STAGES[stage][1].trim()} (${stage + 1} of 5)`;

@@ -28,15 +28,13 @@ export async function mount(element, data) {
   const at = { layer: data.layer ?? 0, head: data.head ?? 0 };
   const shown = { mask: true, gold: true, own: false };
   const gold = new Set((data.gold ?? []).map(([q, k]) => q * keys.length + k));
-  let values = await weights.at(at.layer * heads + at.head);
-  let allowed = null;
 
-  async function readMask() {
-    if (!masks) return;
-    const [maskLayers, maskHeads] = masks.shape;
-    allowed = await masks.at((maskLayers > 1 ? at.layer : 0) * maskHeads + (maskHeads > 1 ? at.head : 0));
+  function read({ layer, head }) {
+    const [maskLayers, maskHeads] = masks ? masks.shape : [];
+    const mask = masks?.at((maskLayers > 1 ? layer : 0) * maskHeads + (maskHeads > 1 ? head : 0));
+    return Promise.all([weights.at(layer * heads + head), mask ?? null]);
   }
-  await readMask();
+  let [values, allowed] = await read(at);
 
   const range = () => [0, shown.own ? values.reduce((a, b) => Math.max(a, b), 0) : data.top];
   const blocked = (q, k) => allowed !== null && !allowed[q * keys.length + k];
@@ -60,13 +58,11 @@ export async function mount(element, data) {
     view.say(`query ${quoted(queries[q])} attends most to ${said}`);
   }
 
-  async function choose(changes) {
-    Object.assign(at, changes);
-    values = await weights.at(at.layer * heads + at.head);
-    await readMask();
+  const choose = (changes) => view.latest(read(Object.assign(at, changes)), (found) => {
+    [values, allowed] = found;
     map.set(overlays());
     tell(map.state.row, map.state.column);
-  }
+  });
 
   const numbered = (count) => Array.from({ length: count }, (_, i) => String(i));
   if (layers > 1) view.select("Layer", numbered(layers), (layer) => choose({ layer }), at.layer);

@@ -1,6 +1,6 @@
 /** compare: my result, the reference, and their difference, cell by cell. */
-import { addHeat } from "./heat.js";
-import { long, plain } from "./labels.js";
+import { addHeat, shownLabels } from "./heat.js";
+import { long, plain, quoted } from "./labels.js";
 import { liveWith } from "./live.js";
 import { Matrices } from "./payload.js";
 import { tabbed, View } from "./view.js";
@@ -10,6 +10,7 @@ import { tabbed, View } from "./view.js";
  * @property {string} title
  * @property {import("./payload.js").Packed} mine        (slice, row, column)
  * @property {import("./payload.js").Packed} reference
+ * @property {import("./payload.js").Packed} difference  taken in double precision: smaller than the digits of both
  * @property {string[]} rows
  * @property {string[]} columns
  * @property {string[]} slices     the name of each slice, such as "[0, 1]"
@@ -22,20 +23,14 @@ const widest = (values) => values.reduce((a, b) => (Number.isFinite(b) ? Math.ma
 
 /** @param {HTMLElement} element @param {CompareData} data */
 export async function mount(element, data) {
-  const { rows, columns } = data;
+  const [rows, columns] = [shownLabels(data.rows), shownLabels(data.columns)];
   const mine = new Matrices(data.mine);
   const reference = new Matrices(data.reference);
   const view = new View(element, { title: data.title, note: `Equal means: within ${data.atol}. Values are exact to 7 digits.` });
-  let parts;
+  const difference = new Matrices(data.difference);
+  const read = (slice) => Promise.all([mine, reference, difference].map((matrices) => matrices.at(slice)));
+  let parts = await read(data.slice);
   let maps = [];
-  let slice = data.slice;
-
-  async function read(index) {
-    slice = index;
-    const [left, right] = [await mine.at(index), await reference.at(index)];
-    parts = [left, right, left.map((value, i) => value - right[i])];
-  }
-  await read(slice);
   const wrong = (r, c) => {
     const value = parts[2][r * columns.length + c];
     return !(Math.abs(value) <= data.atol);
@@ -55,15 +50,15 @@ export async function mount(element, data) {
   function moved(r, c) {
     const [a, b, d] = parts.map((values) => values[r * columns.length + c]);
     for (const map of maps) map.move(r, c, false);
-    view.say(`row ${rows[r]}, column ${columns[c]}: mine ${long(a)}, reference ${long(b)}, difference ${long(d)}` +
+    view.say(`row ${quoted(data.rows[r])}, column ${quoted(data.columns[c])}: mine ${long(a)}, reference ${long(b)}, difference ${long(d)}` +
       (wrong(r, c) ? "" : ", equal"));
   }
 
-  if (data.slices.length > 1) view.select("Slice", data.slices, async (index) => {
-    await read(index);
+  if (data.slices.length > 1) view.select("Slice", data.slices, (slice) => view.latest(read(slice), (found) => {
+    parts = found;
     maps.forEach((map, i) => map.set(state(i)));
     moved(maps[0].state.row, maps[0].state.column);
-  }, slice);
+  }), data.slice);
 
   maps = ["Mine", "Reference", "Mine − reference"].map((caption, i) => addHeat(view, {
     label: `${caption}: ${rows.length} rows, ${columns.length} columns. Arrow keys move in all three at once.`,

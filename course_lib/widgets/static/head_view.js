@@ -45,19 +45,26 @@ export async function mount(element, data) {
   const { queries, keys } = data;
   const weights = new Matrices(data.weights);
   const [layers, heads] = weights.shape;
-  const view = new View(element, { title: data.title, note: weights.precision });
+  const view = new View(element, { title: data.title, note: `${heads > 1 ? "Lines have the colour of their head's switch. " : ""}${weights.precision}` });
   const on = [...data.heads];
   const sides = [queries, keys];
   let layer = data.layer;
-  let maps = [];
+  const readLayer = () => Promise.all(on.map(async (_, head) => ({ head, values: await weights.at(layer * heads + head) })));
+  let maps = await readLayer();
   let lines = [];
   let cursor = { side: 0, place: 0 };
   let alone = false; // only the lines of the token under the cursor
 
   if (layers > 1) view.select("Layer", Array.from({ length: layers }, (_, i) => String(i)), (index) => {
     layer = index;
-    return read();
+    return view.latest(readLayer(), (found) => {
+      maps = found;
+      show();
+      tell();
+    });
   }, layer);
+  // Colours come round again after twelve heads; the lines of the second dozen are dashed.
+  const dash = (head) => (head < view.theme.heads.length ? [] : [6, 4]);
   const colour = (head) => view.theme.heads[head % view.theme.heads.length];
   const switches = Array.from({ length: heads }, (_, head) => {
     const dot = h("span", { "aria-hidden": "true" }, "● ");
@@ -78,11 +85,6 @@ export async function mount(element, data) {
     view.say(head === null ? `${count} of ${heads} heads shown` : `head ${head} ${state ? "shown" : "hidden"}, ${count} of ${heads} shown`);
   }
 
-  async function read() {
-    maps = await Promise.all(on.map(async (_, head) => ({ head, values: await weights.at(layer * heads + head) })));
-    show();
-  }
-
   function show() {
     lines = strongestLines(maps.filter(({ head }) => on[head]), keys.length);
     paintSwitches();
@@ -96,7 +98,7 @@ export async function mount(element, data) {
     const line = Math.max(8, Math.min(28, 900 / longest));
     const room = Math.min(150, width * 0.28);
     const widest = (tokens) => Math.min(room, Math.max(24, ...tokens.map((t) => measure(visible(t), 14, true))));
-    const left = widest(queries) + 10;
+    const left = widest(queries) + 14; // the text, and the box around the one under the cursor
     const span = Math.max(90, Math.min(380, width - left - widest(keys) - 24));
     return { left, span, line, room, width: Math.min(width, left + span + widest(keys) + 20), height: line * longest + 30 };
   }
@@ -114,7 +116,7 @@ export async function mount(element, data) {
       const bend = at.span * 0.4;
       pen.path([[at.left, from], [at.left + bend, from], [right - bend, to], [right, to]], {
         stroke: colour(line.head), curve: true, line: alone ? 1 + 3 * line.weight : 0.75 + 2 * line.weight,
-        alpha: Math.min(1, alone ? 0.15 + line.weight : line.weight),
+        alpha: Math.min(1, alone ? 0.15 + line.weight : line.weight), dash: dash(line.head),
       });
     }
     const strength = new Map();
@@ -155,15 +157,21 @@ export async function mount(element, data) {
     tell();
   }
 
+  function all(tells = true) {
+    alone = false;
+    surface.redraw();
+    if (tells) view.say("All lines are shown.");
+  }
+
   const surface = view.surface({
     label: `${queries.length} queries on the left, ${keys.length} keys on the right, joined by lines. ` +
       "Up and down move over the tokens, left and right change sides, Escape shows all lines.",
     layout, paint,
-    point(x, y) {
+    point(x, y, pressed) {
       const at = surface.layout;
       const side = x < at.left ? 0 : x > at.left + at.span ? 1 : null;
       const place = Math.floor((y - 26) / at.line);
-      if (side === null || place < 0 || place >= sides[side].length) return;
+      if (side === null || place < 0 || place >= sides[side].length) return pressed && all();
       if (side !== cursor.side || place !== cursor.place || !alone) move(side, place);
     },
     key({ key }) {
@@ -171,15 +179,15 @@ export async function mount(element, data) {
       const to = { ArrowUp: [side, place - 1], ArrowDown: [side, place + 1], ArrowLeft: [0, place], ArrowRight: [1, place],
         Home: [side, 0], End: [side, sides[side].length - 1], Enter: [side, place] }[key];
       if (to) move(...to);
-      else if (key === "Escape") move(side, place, false);
+      else if (key === "Escape") all();
       else return false;
       return true;
     },
     enter: () => move(cursor.side, cursor.place),
   });
-  surface.canvas.addEventListener("pointerleave", () => {
-    alone = false;
-    surface.redraw();
+  // A finger leaves when it is lifted: what it chose stays.
+  surface.canvas.addEventListener("pointerleave", ({ pointerType }) => {
+    if (pointerType === "mouse") all(false);
   });
   function paintSwitches() {
     switches.forEach(({ button, dot }, head) => {
@@ -193,7 +201,7 @@ export async function mount(element, data) {
     paintSwitches();
     redraw();
   };
-  await read();
+  show();
   view.say(`Point at a token to see its lines alone. Weights below ${short(lines[0]?.weight > 0.02 ? lines[0].weight : 0.01)} have no line.`);
   view.numbers = () => tabbed([["head", "query", "key", "weight"],
     ...[...lines].reverse().map((l) => [l.head, visible(queries[l.query]), visible(keys[l.key]), plain(l.weight)])]);

@@ -13,11 +13,11 @@ const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
  * they can touch each other.
  *
  * @param {{rows: string[], columns: string[], width: number, legend?: boolean, size?: number,
- *   widthOf?: (text: string, size: number) => number}} asked
+ *   widthOf?: (text: string, size: number, bold: boolean) => number}} asked
  */
 export function heatLayout({ rows, columns, width, legend = true, size = 38, widthOf = measure }) {
   const room = clamp(width * 0.3, 60, 150);
-  const widest = (labels) => Math.max(8, ...labels.map((l) => Math.min(room, widthOf(l, LABEL))));
+  const widest = (labels) => Math.max(8, ...labels.map((l) => Math.min(room, widthOf(l, LABEL, true))));
   const left = Math.ceil(widest(rows)) + 10;
   const longest = widest(columns);
   const wide = (width - left - 4) / columns.length;
@@ -35,7 +35,7 @@ export function heatLayout({ rows, columns, width, legend = true, size = 38, wid
     left, top, bottom, room, tilted, cellWidth, cellHeight,
     right: left + cellWidth * columns.length,
     rowStep: Math.ceil((LABEL + 2) / cellHeight),
-    columnStep: Math.ceil((tilted ? LABEL + 2 : 1) / cellWidth),
+    columnStep: Math.ceil((tilted ? (LABEL + 2) / Math.sin(-TURN) : 1) / cellWidth),
     width: Math.ceil(left + cellWidth * columns.length + Math.max(right, legend ? 150 - cellWidth * columns.length : 0)),
     height: Math.ceil(bottom + (legend ? 34 : 4)),
   };
@@ -119,12 +119,14 @@ export function addHeat(view, heat) {
       }
       pen.image(drawn.canvas, at.left, at.top, at.cellWidth * count, at.cellHeight * rows.length);
     } else {
-      const write = state.digits && at.cellWidth >= 30 && at.cellHeight >= 16;
+      const texts = Array.from(values, cellText);
+      const longest = texts.reduce((a, b) => (b.length > a.length ? b : a));
+      const write = state.digits && at.cellHeight >= 16 && measure(longest, 11) + 4 <= at.cellWidth;
       for (let i = 0; i < values.length; i++) {
         const rgb = colour(values[i]);
         const [x, y, w, hgt] = box(Math.floor(i / count), i % count);
         pen.rect(x + 0.5, y + 0.5, w - 1, hgt - 1, { fill: css(rgb) });
-        if (write) pen.text(x + w / 2, y + hgt / 2, cellText(values[i]), { fill: inkOn(rgb), size: 11, align: "center" });
+        if (write) pen.text(x + w / 2, y + hgt / 2, texts[i], { fill: inkOn(rgb), size: 11, align: "center" });
       }
     }
     if (state.hatched && at.cellWidth >= 3) {

@@ -1,22 +1,26 @@
 /** Tokens and numbers as text that can be seen, read aloud, and never mistaken for markup. */
 
 const SYMBOLS = { " ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "⍽", "\u3000": "⬚" };
-const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
-// Control, zero-width and direction-changing characters: invisible, or able to reorder their neighbours.
-const INVISIBLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+// The rule of course_lib/widgets/picture.py, character for character. Hidden are controls, format characters,
+// lone surrogates, line separators and noncharacters: they are invisible, or able to reorder their neighbours.
+// A joiner that belongs to the spelling is not: inside an emoji, and between Arabic or Indic letters.
+const SPELT = "(?<=[\\p{So}\\p{Sk}\\ufe0f])\\u200d(?=[\\p{So}\\u2194])|(?<=[\\u0600-\\u0dff])[\\u200c\\u200d](?=[\\u0600-\\u0dff])";
+const HIDDEN = new RegExp(`(?![\\n\\t\\r]|${SPELT})[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Zl}\\p{Zp}\\p{Noncharacter_Code_Point}]`, "gu");
 
 const symbols = (text) => Array.from(text, (c) => SYMBOLS[c] ?? "␣").join("");
 
 /**
- * A token with nothing hidden: the empty one is ∅, blanks at its ends are symbols.
+ * A token with nothing hidden: the empty one is ∅, line ends and blanks at its ends are symbols, and an
+ * invisible character is its number.
  * @param {string} token @returns {string}
  */
 export function visible(token) {
   if (token === "") return "∅";
   return token
-    .replace(INVISIBLE, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
+    .replace(HIDDEN, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
     .replace(/[\n\t\r]/g, symbols)
-    .replace(/^\s+|\s+$/g, symbols);
+    .replace(/^\p{Zs}+|\p{Zs}+$/gu, symbols);
 }
 
 /** A token inside a sentence: right-to-left text is kept from reordering what stands around it. */

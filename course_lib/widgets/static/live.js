@@ -28,22 +28,24 @@ export function liveWith(mount) {
       line, h("button", { type: "button", style: BOX, click: run }, "Run"), told);
     const host = h("div");
     el.append(form, host);
-    let view = await mount(host, model.get("data"));
-    let turn = 0;
-    const show = async () => {
-      const mine = ++turn;
-      view.destroy();
-      const next = await mount(host, model.get("data"));
-      if (mine === turn) view = next;
-      else next.destroy();
-    };
+    let view = null;
+    let last = Promise.resolve();
+    // One after the other: two mounts at a time would both write into the same place.
+    const show = () => (last = last.then(async () => {
+      view?.destroy();
+      view = null;
+      view = await mount(host, model.get("data"));
+    }).catch((error) => {
+      told.textContent = `The view could not be drawn: ${error.message}`;
+    }));
+    await show();
     const say = () => (told.textContent = model.get("message"));
     model.on("change:data", show);
     model.on("change:message", say);
     return () => {
       model.off("change:data", show);
       model.off("change:message", say);
-      view.destroy();
+      return last.then(() => view?.destroy());
     };
   };
 }

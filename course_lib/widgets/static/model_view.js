@@ -110,8 +110,8 @@ export async function mount(element, data) {
     opened?.destroy();
     opened = null;
     const next = await mountMap(host, { ...data, ...at, title: "The map opened" });
-    if (mine === turn) opened = next;
-    else next.destroy();
+    if (mine !== turn) return next.destroy();
+    opened = next;
     view.say(`layer ${layer}, head ${head} opened below`);
   }
   const destroy = view.destroy;

@@ -39,7 +39,6 @@ export async function mount(element, data) {
   const at = { layer: layers - 1, head: 0 };
   let query = 0;
   let place = [0, 0];
-  let values;
 
   const name = (token) => {
     if (token < first) return "the class token";
@@ -47,22 +46,19 @@ export async function mount(element, data) {
     return `patch ${Math.floor(patch / columns)}, ${patch % columns}`;
   };
   const row = (matrix) => matrix.subarray(query * tokens, (query + 1) * tokens);
-  async function read() {
-    if (at.head < heads) values = await weights.at(at.layer * heads + at.head);
-    else {
-      const all = await Promise.all(Array.from({ length: heads }, (_, head) => weights.at(at.layer * heads + head)));
-      values = all[0].map((_, i) => all.reduce((sum, matrix) => sum + matrix[i], 0) / heads);
-    }
+  async function read({ layer, head }) {
+    if (head < heads) return weights.at(layer * heads + head);
+    const all = await Promise.all(Array.from({ length: heads }, (_, each) => weights.at(layer * heads + each)));
+    return all[0].map((_, i) => all.reduce((sum, matrix) => sum + matrix[i], 0) / heads);
   }
-  await read();
+  let values = await read(at);
 
   const counted = (count) => Array.from({ length: count }, (_, i) => String(i));
-  const choose = async (changes) => {
-    Object.assign(at, changes);
-    await read();
+  const choose = (changes) => view.latest(read(Object.assign(at, changes)), (found) => {
+    values = found;
     view.redraw();
     tell();
-  };
+  });
   if (layers > 1) view.select("Layer", counted(layers), (layer) => choose({ layer }), at.layer);
   if (heads > 1) view.select("Head", [...counted(heads), "mean"], (head) => choose({ head }), 0);
   if (first) view.button("Ask the class token", () => ask(0));

@@ -87,7 +87,9 @@ export class CanvasPen {
   }
 }
 
-const xml = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+// XML has no way to write a control character, half a surrogate pair, or U+FFFE and U+FFFF.
+const NOT_XML = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu;
+const xml = (text) => String(text).replace(NOT_XML, "\ufffd").replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 const round = (value) => Math.round(value * 100) / 100;
 
 export class SvgPen {

@@ -2,13 +2,16 @@
 
 export const FONT = 'system-ui, -apple-system, "Segoe UI", "Noto Sans", "Liberation Sans", sans-serif';
 
+// The twelve colours of heads were searched for: as far apart as twelve can be, for people with each kind of
+// defective colour vision too, and no fainter than 3 to 1 on the ground. Nothing is told by colour alone.
 const LIGHT = {
   dark: false, surface: "#ffffff", raised: "#f3f5f2", line: "#d3d8d2", edge: "#7b857f", text: "#1c2320",
   muted: "#545e59", accent: "#0a6660", onAccent: "#ffffff", focus: "#0a6660", gold: "#b45309",
   halo: "#ffffff", bad: "#b3261e", hatch: "#8d9691",
   scale: ["#f8f9f5", "#d9ecd3", "#a5d8b9", "#5cb8ae", "#3a86a1", "#3e4f8a", "#35175d"],
   signed: ["#7f2a10", "#d07a45", "#f2d3b8", "#f8f8f6", "#c3d7ec", "#5b8cc4", "#1b3f7d"],
-  heads: ["#0072b2", "#b84a00", "#00785a", "#a8407f", "#7a6a00", "#3d5a80", "#8c2d19", "#5b3fa0"],
+  heads: ["#0f2dff", "#ff1e1e", "#690f1e", "#3c96ff", "#b45a87", "#0f4b5a", "#873cb4", "#5a0087", "#a51e00",
+    "#f05ac3", "#5a871e", "#969678"],
 };
 
 const DARK = {
@@ -17,7 +20,8 @@ const DARK = {
   halo: "#0b0e11", bad: "#ff9b8f", hatch: "#67727d",
   scale: ["#1b2029", "#3a2a63", "#3b4d8a", "#2b748e", "#24988a", "#6ccd5a", "#fde725"],
   signed: ["#ffb48a", "#c4622d", "#5a3320", "#20252b", "#22415f", "#4585c4", "#a9d2ff"],
-  heads: ["#56b4e9", "#f0954a", "#3ccf9f", "#e39ac5", "#e5d44f", "#9db7d9", "#ee8f7c", "#b7a1ee"],
+  heads: ["#a51eff", "#e1ff0f", "#ff4b0f", "#1ea5b4", "#f0b44b", "#96ffff", "#c3b4ff", "#b44b78", "#6969b4",
+    "#f05aff", "#2dd2a5", "#a58769"],
 };
 
 export const THEMES = [LIGHT, DARK];

@@ -62,6 +62,7 @@ export class View {
     this.title = title;
     this.theme = pageTheme();
     this.surfaces = [];
+    this.turn = 0;
     /** @type {() => string} tab-separated numbers for the clipboard; each view sets its own */
     this.numbers = () => "";
     this.controls = h("div", { class: "bar controls" });
@@ -85,22 +86,43 @@ export class View {
     const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
     root.replaceChildren(h("style", {}, STYLE), h("div", { class: "frame" }, this.frame, this.table));
     this.paintTheme();
-    const unwatch = watchTheme(() => {
+    const follow = () => {
       this.theme = pageTheme();
       this.paintTheme();
       this.redraw();
-    });
+    };
+    let unwatch = watchTheme(follow);
     let width = 0;
+    // Called on every change of size, and so when the view leaves the page or comes back. Away, it watches
+    // nothing: the page's own nodes would otherwise hold it, and all its data, for ever.
     const resizing = new ResizeObserver(() => {
+      if (!element.isConnected) {
+        unwatch?.();
+        unwatch = null;
+        return;
+      }
+      unwatch ??= watchTheme(follow);
+      if (pageTheme() !== this.theme) follow();
       if (element.clientWidth === width || !element.clientWidth) return;
       width = element.clientWidth;
       this.redraw();
     });
     resizing.observe(element);
     this.destroy = () => {
-      unwatch();
+      unwatch?.();
       resizing.disconnect();
     };
+  }
+
+  /**
+   * Waits for a reading and uses it, unless another was asked for meanwhile: a slow answer to an earlier
+   * choice must not take the place of a later one.
+   * @template T @param {Promise<T>} reading @param {(found: T) => void} use
+   */
+  async latest(reading, use) {
+    const turn = ++this.turn;
+    const found = await reading;
+    if (turn === this.turn) use(found);
   }
 
   /** The width that a canvas may take. */

@@ -20,6 +20,14 @@ test("a map fits the width it is given", () => {
   }
 });
 
+test("a label has room when the cursor makes it bold, and tilted labels keep a line's distance", () => {
+  const bolder = (text, size, bold) => text.length * (bold ? 8 : 7);
+  const few = heatLayout({ rows: tokens(9), columns: tokens(9), width: 680, widthOf: bolder });
+  assert.ok(few.left >= bolder("token0", 13, true) + 8);
+  const many = heatLayout({ rows: tokens(60), columns: tokens(60), width: 680, widthOf });
+  assert.ok(many.tilted && many.columnStep * many.cellWidth * Math.SQRT1_2 >= 13);
+});
+
 test("cells are square where there is room, and one row of many keys stays tall enough to hit", () => {
   const square = heatLayout({ rows: tokens(9), columns: tokens(9), width: 680, widthOf });
   assert.equal(square.cellWidth, square.cellHeight);
@@ -70,4 +78,51 @@ test("the scales change steadily in brightness, so they survive greyscale", () =
     assert.ok(brightness.at(-1) - brightness[0] > 0.6);
     for (let i = 0; i + 16 < 256; i += 16) assert.ok(brightness[i + 16] > brightness[i], `${dark} ${i}`);
   }
+});
+
+// Machado, Oliveira and Fernandes 2009, table 1, complete deficiencies; applied to linear light.
+const SEEN = {
+  "by most": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+  "without red cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+  "without green cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+  "without blue cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+};
+const times = (matrix, vector) => matrix.map((row) => row.reduce((sum, x, i) => sum + x * vector[i], 0));
+const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+const linear = (rgb) => rgb.map((c) => (c <= 10 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+
+/** A colour in OKLab (Ottosson 2020), where equal distances look about equally far apart. */
+function oklab(light) {
+  const cones = times([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005]], light.map((c) => Math.max(0, Math.min(1, c))));
+  return times([[0.2104542553, 0.793617785, -0.0040720468], [1.9779984951, -2.428592205, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.808675766]], cones.map(Math.cbrt));
+}
+
+/** How far the two most alike of some colours are apart, as somebody sees them. */
+function closest(colours, matrix) {
+  const places = colours.map((hex) => oklab(times(matrix, linear(rgbOf(hex)))));
+  return Math.min(...places.flatMap((a, i) => places.slice(i + 1).map((b) => Math.hypot(...a.map((x, k) => x - b[k])))));
+}
+
+test("twelve heads have twelve colours that can be told apart, with defective colour vision too", () => {
+  for (const { heads, surface, dark } of theme.THEMES) {
+    assert.equal(heads.length, 12);
+    const ground = theme.luminance(rgbOf(surface)) + 0.05;
+    for (const hex of heads) {
+      const light = theme.luminance(rgbOf(hex)) + 0.05;
+      assert.ok(Math.max(light / ground, ground / light) >= 3, `${hex} is too faint`);
+    }
+    for (const [who, matrix] of Object.entries(SEEN)) {
+      const least = who === "by most" ? 0.12 : 0.08;
+      assert.ok(closest(heads, matrix) >= least, `${dark ? "dark" : "light"}, ${who}: ${closest(heads, matrix)}`);
+    }
+  }
+});
+
+test("colours that are alike would be noticed", () => {
+  assert.ok(closest(["#00785a", "#0a6660"], SEEN["by most"]) < 0.12);
+  // A red and a green that most people tell apart, and some do not.
+  const trap = ["#a85a00", "#5f7a00"];
+  assert.ok(closest(trap, SEEN["by most"]) >= 0.12 && closest(trap, SEEN["without green cones"]) < 0.08);
 });
