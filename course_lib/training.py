@@ -32,6 +32,7 @@ __all__ = [
     "mean_loss",
     "save_checkpoint",
     "translation_loss",
+    "warmup_schedule",
 ]
 
 
@@ -92,6 +93,23 @@ def learning_rate_factor(progress: float, warmup: float, decay: str) -> float:
     return 1.0
 
 
+def warmup_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
+    """Give the learning rate of a step, counted from 1, in the schedule that the Transformer came with.
+
+        rate = d_model^(-1/2) * min(step^(-1/2), step * warmup_steps^(-3/2))
+
+    It rises in a straight line for warmup_steps, then falls with the inverse root of the step. Give it to fit
+    as `schedule=functools.partial(warmup_schedule, d_model=256, warmup_steps=400)`.
+
+    Raises ValueError for a step, d_model or warmup_steps below 1.
+    Source: Vaswani et al. 2017, section 5.3, equation 3.
+    """
+    for name, number in (("step", step), ("d_model", d_model), ("warmup_steps", warmup_steps)):
+        if not number >= 1:
+            raise ValueError(f"{name} is {number!r}; give a number of at least 1 (steps are counted from 1)")
+    return d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
+
+
 def fit(
     model: nn.Module,
     batches: Iterable[Any],
@@ -106,6 +124,7 @@ def fit(
     max_gradient_norm: float = 1.0,
     warmup: float = 0.05,
     decay: str = "linear",
+    schedule: Callable[[int], float] | None = None,
     autocast: torch.dtype | None = None,
     progress: bool = True,
 ) -> History:
@@ -118,6 +137,7 @@ def fit(
         such loss are kept and given back to the model; without it the last ones stay.
     max_gradient_norm: longer gradients are shortened to this length.
     warmup, decay: the learning rate's course, as in learning_rate_factor.
+    schedule: gives the learning rate of each step, counted from 1; stands in for the three above.
     autocast: torch.bfloat16 computes matrix products in that type, which some processors do much faster.
     progress: whether to show a bar.
 
@@ -153,10 +173,12 @@ def fit(
         done = len(history.losses)
         for batch in batches:
             model.train()
-            # Half a step on, so that neither the first step nor the last has a learning rate of zero.
-            factor = learning_rate_factor(share_used(done + 0.5), warmup, decay)
+            if schedule is not None:
+                rate = schedule(done + 1)
+            else:  # half a step on, so that neither the first step nor the last has a learning rate of zero
+                rate = learning_rate * learning_rate_factor(share_used(done + 0.5), warmup, decay)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * factor
+                group["lr"] = rate
 
             optimizer.zero_grad()
             with _autocast(model, autocast):
@@ -174,7 +196,7 @@ def fit(
             optimizer.step()
 
             history.losses.append(loss.item())
-            history.learning_rates.append(learning_rate * factor)
+            history.learning_rates.append(rate)
             history.tokens.append(tokens)
             history.seconds.append(time.perf_counter() - started)
             done = len(history.losses)

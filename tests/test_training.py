@@ -19,6 +19,7 @@ from course_lib.training import (
     learning_rate_factor,
     mean_loss,
     translation_loss,
+    warmup_schedule,
 )
 from notebooks import build
 
@@ -92,6 +93,25 @@ def test_the_learning_rate_follows_the_steps():
     )
     expected = [0.025, 0.075] + [0.1 * (1 - (n + 0.5 - 2) / 8) for n in range(2, 10)]
     assert history.learning_rates == pytest.approx(expected)
+
+
+def test_the_papers_schedule_by_hand():
+    assert warmup_schedule(4000, 512) == pytest.approx(1 / math.sqrt(512 * 4000))  # the peak, about 7e-4
+    assert warmup_schedule(1, 512) == pytest.approx(warmup_schedule(4000, 512) / 4000)
+    assert warmup_schedule(2000, 512) == pytest.approx(warmup_schedule(4000, 512) / 2)
+    assert warmup_schedule(16000, 512) == pytest.approx(warmup_schedule(4000, 512) / 2)
+    for wrong in ({"step": 0}, {"d_model": 0}, {"warmup_steps": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} is 0"):
+            warmup_schedule(**({"step": 1, "d_model": 4} | wrong))
+
+
+def test_a_schedule_gives_the_rate_of_each_step():
+    def schedule(step):
+        return warmup_schedule(step, d_model=16, warmup_steps=4)
+
+    history = fit(make_line(), regression(), squared_error, steps=9, schedule=schedule, progress=False)
+    assert history.learning_rates == pytest.approx([schedule(step) for step in range(1, 10)])
+    assert history.learning_rates[3] == max(history.learning_rates)
 
 
 def test_budgets_stop_training():
