@@ -103,7 +103,7 @@ def test_interleaved_rotary_agrees_with_gptj(dtype, offset):
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("num_buckets, max_distance", [(32, 128), (64, 256), (8, 20), (14, 50), (32, 1000)])
 def test_buckets_agree_with_t5(num_buckets, max_distance, bidirectional):
-    relative = torch.arange(-2000, 2001).view(3, -1)
+    relative = torch.arange(-2000, 2002).view(3, -1)
     ours = relative_position_bucket(relative, bidirectional, num_buckets, max_distance)
     theirs = T5Attention._relative_position_bucket(relative, bidirectional, num_buckets, max_distance)
     assert torch.equal(ours, theirs)
