@@ -19,7 +19,6 @@ positions unless `offset` says otherwise, as in `causal_mask`.
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -43,7 +42,6 @@ def binary_positions(
     num_bits: int,
     offset: int = 0,
     dtype: torch.dtype = torch.float32,
-    device=None,
 ) -> Float[Tensor, "*position num_bits"]:
     """Write each position in binary, the ones first, so that each column changes half as often as the last.
 
@@ -53,7 +51,7 @@ def binary_positions(
 
     Raises ValueError if a position is negative or needs more bits than there are.
     """
-    positions = _as_positions(positions, offset, device)
+    positions = _as_positions(positions, offset)
     _check_sizes(1, num_bits=num_bits)
     _check_floating(dtype)
     if num_bits > 63:
@@ -70,8 +68,6 @@ def sinusoidal_positions(
     base: float = 10000.0,
     offset: int = 0,
     dtype: torch.dtype = torch.float32,
-    device=None,
-    cosine_exponent: Literal["2i", "2i+1"] = "2i",
 ) -> Float[Tensor, "*position d_model"]:
     """Describe each position by sines and cosines of wavelengths from 2 pi to almost 2 pi base.
 
@@ -79,47 +75,19 @@ def sinusoidal_positions(
 
     `positions` is how many positions to count, or a tensor of the positions themselves; `offset` is added.
 
-    Two exponents are in circulation for the cosine. Here i counts pairs of columns, as in the paper, and the
-    two columns of a pair share the exponent 2i / d; code that counts columns writes the same number as
-    2 * (column // 2) / d. Other code writes column / d, so that the cosine gets (2i + 1) / d:
-    `cosine_exponent="2i+1"`. The sines, the code of position 0 and the range from -1 to 1 do not differ. What
-    differs is that a pair no longer runs round a circle: the length of a code and the dot product of two
-    then depend on the positions, not on their distance alone, and no fixed matrix shifts every code.
+    i counts pairs of columns, and both columns of a pair share the exponent. Some code gives the cosine an
+    exponent of its own, (2i + 1) / d; then the dot product of two codes no longer depends on their distance
+    alone.
 
     Raises ValueError if `d_model` is odd, a size is wrong, or `base` is not above 1; TypeError for positions
     that are not whole numbers.
     Source: Vaswani et al. 2017, section 3.5.
     """
-    positions = _as_positions(positions, offset, device)
+    positions = _as_positions(positions, offset)
     _check_floating(dtype)
-    if cosine_exponent not in ("2i", "2i+1"):
-        raise ValueError(f"cosine_exponent must be '2i' (the paper's) or '2i+1', got {cosine_exponent!r}")
     angles = _angles(positions, d_model, base)  # (..., position, pair)
-    cosine_angles = angles if cosine_exponent == "2i" else angles * base ** (-1 / d_model)
-    code = torch.stack([angles.sin(), cosine_angles.cos()], dim=-1).flatten(-2)  # sin, cos, sin, cos, ...
+    code = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)  # sin, cos, sin, cos, ...
     return code.to(positions.device, dtype)
-
-
-def shift_matrix(
-    shift: int, d_model: int, base: float = 10000.0, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "d_model d_model"]:
-    """Return the rotation that moves every sinusoidal code on by `shift` positions, forwards or backwards.
-
-    M code[p] = code[p + shift] for every p;    with w = base^(-2i / d) the block of pair i is
-    [[cos(shift w), sin(shift w)], [-sin(shift w), cos(shift w)]]
-
-    Codes that stand in rows are shifted by `codes @ M.T`. M is orthogonal: its transpose shifts back.
-
-    Raises ValueError if `shift` is not whole, `d_model` is odd, or `base` is not above 1.
-    Source: Vaswani et al. 2017, section 3.5, who state that such a linear map exists.
-    """
-    if not isinstance(shift, int) or isinstance(shift, bool):
-        raise ValueError(f"shift must be an int, the number of positions to move on; got {shift!r}")
-    _check_floating(dtype)
-    angles = _angles(torch.tensor(shift), d_model, base)
-    sin, cos = angles.sin(), angles.cos()
-    blocks = torch.stack([cos, sin, -sin, cos], dim=-1).unflatten(-1, (2, 2))  # (pair, 2, 2)
-    return torch.block_diag(*blocks).to(dtype)
 
 
 class LearnedPositions(nn.Module):
@@ -146,7 +114,7 @@ class LearnedPositions(nn.Module):
 
         Raises ValueError if a position is not in the table.
         """
-        positions = _as_positions(positions, offset, self.weight.device)
+        positions = _as_positions(positions, offset).to(self.weight.device)
         _check_range(positions, len(self.weight), f"a table with max_length={len(self.weight)} has")
         return self.weight[positions]
 
@@ -202,7 +170,7 @@ def apply_rotary(
 
 
 def relative_positions(
-    num_queries: int, num_keys: int | None = None, offset: int | None = None, device=None
+    num_queries: int, num_keys: int | None = None, offset: int | None = None
 ) -> Int[Tensor, "query key"]:
     """Count how far each key stands after each query; before it, the number is negative.
 
@@ -219,54 +187,7 @@ def relative_positions(
         offset = num_keys - num_queries
     else:
         _check_sizes(0, offset=offset)
-    queries = torch.arange(num_queries, device=device) + offset
-    return torch.arange(num_keys, device=device) - queries[:, None]
-
-
-def relative_scores(
-    query: Float[Tensor, "*batch query d_k"],
-    key_embeddings: Float[Tensor, "distance d_k"],
-    num_keys: int | None = None,
-    offset: int | None = None,
-) -> Float[Tensor, "*batch query key"]:
-    """Score each query against the embedding of its clipped distance to each key; add it to dot_score.
-
-    score(q_i, j) = q_i . a^K_ij,    a^K_ij = embedding number clip(j - i, -k, k) + k
-
-    `key_embeddings` has 2k + 1 rows, for the distances -k to k. Scale the query as for the dot product: the
-    paper divides the sum of both scores by sqrt(d_k). `offset` as in `relative_positions`.
-
-    Raises ValueError if shapes do not fit or the number of embeddings is even.
-    Source: Shaw et al. 2018, sections 3.1 to 3.3, the second term of equation 5.
-    """
-    rows = _embedding_rows("query", query, "key_embeddings", key_embeddings, num_keys, offset)
-    if query.shape[-1] != key_embeddings.shape[-1]:
-        raise ValueError(
-            f"queries and key_embeddings must share a width, got query {tuple(query.shape)} and "
-            f"key_embeddings {tuple(key_embeddings.shape)}"
-        )
-    by_distance = query @ key_embeddings.T  # (..., query, distance)
-    return by_distance.gather(-1, rows.expand(*query.shape[:-1], -1))
-
-
-def relative_values(
-    weights: Float[Tensor, "*batch query key"],
-    value_embeddings: Float[Tensor, "distance d_v"],
-    offset: int | None = None,
-) -> Float[Tensor, "*batch query d_v"]:
-    """Average the embeddings of the clipped distances by the weights; add it to weights @ value.
-
-    output_i = sum_j weights[i, j] a^V_ij,    a^V_ij = embedding number clip(j - i, -k, k) + k
-
-    `value_embeddings` has 2k + 1 rows, for the distances -k to k. `offset` as in `relative_positions`.
-
-    Raises ValueError if shapes do not fit or the number of embeddings is even.
-    Source: Shaw et al. 2018, sections 3.1 to 3.3, the second term of equation 3.
-    """
-    num_keys = weights.shape[-1] if isinstance(weights, Tensor) and weights.dim() else None
-    rows = _embedding_rows("weights", weights, "value_embeddings", value_embeddings, num_keys, offset)
-    by_distance = weights.new_zeros(*weights.shape[:-1], len(value_embeddings))
-    return by_distance.scatter_add(-1, rows.expand_as(weights), weights) @ value_embeddings
+    return torch.arange(num_keys) - (torch.arange(num_queries) + offset)[:, None]
 
 
 class RelativeAttention(_AttentionLayer):
@@ -274,7 +195,8 @@ class RelativeAttention(_AttentionLayer):
 
     weights = softmax_j(q_i . (k_j + a^K_ij) / sqrt(d_k)),    output_i = sum_j weights[i, j] (v_j + a^V_ij)
 
-    The two tables of embeddings are trained, and shared by all heads. Beyond `max_distance`, far is far.
+    a_ij is row clip(j - i, -k, k) + k of a table of 2k + 1 embeddings, k being `max_distance`: beyond it, far
+    is far. There is one table for keys and one for values; both are trained, and shared by all heads.
 
     Source: Shaw et al. 2018, sections 3.1 to 3.3, equations 3 to 5.
     """
@@ -302,15 +224,21 @@ class RelativeAttention(_AttentionLayer):
         """
         _check_pair("query", query, "key", key)
         _check_key_and_value(key, value)
-        if value.shape[-1] != self.value_embeddings.shape[-1]:
+        widths = self.key_embeddings.shape[-1], self.value_embeddings.shape[-1]
+        if (query.shape[-1], value.shape[-1]) != widths:
             raise ValueError(
-                f"values have width {value.shape[-1]}, this layer's d_v is {self.value_embeddings.shape[-1]}"
+                f"this layer has d_k={widths[0]} and d_v={widths[1]}; got queries of width "
+                f"{query.shape[-1]} and values of width {value.shape[-1]}"
             )
-        query = query / math.sqrt(max(query.shape[-1], 1))  # dot_score refuses a width of 0
-        scores = dot_score(query, key) + relative_scores(query, self.key_embeddings, key.shape[-2], offset)
-        weights = masked_softmax(scores, mask)
+        k = len(self.key_embeddings) // 2
+        relative = relative_positions(query.shape[-2], key.shape[-2], offset).to(query.device)
+        rows = relative.clamp(-k, k) + k  # (query, key)
+        query = query / math.sqrt(query.shape[-1])
+        by_distance = torch.einsum("bhqd,qkd->bhqk", query, self.key_embeddings[rows])
+        weights = masked_softmax(dot_score(query, key) + by_distance, mask)
         self._record(weights)
-        return weights @ value + relative_values(weights, self.value_embeddings, offset), weights
+        passed_on = torch.einsum("bhqk,qkd->bhqd", weights, self.value_embeddings[rows])
+        return weights @ value + passed_on, weights
 
 
 # -------------------------------------------------------------------------------- biases of the scores
@@ -374,7 +302,7 @@ class RelativePositionBias(nn.Module):
         self, num_queries: int, num_keys: int | None = None, offset: int | None = None
     ) -> Float[Tensor, "head query key"]:
         """Return the bias; `offset` as in `relative_positions`."""
-        relative = relative_positions(num_queries, num_keys, offset, self.weight.device)
+        relative = relative_positions(num_queries, num_keys, offset).to(self.weight.device)
         bucket = relative_position_bucket(relative, self.bidirectional, self.num_buckets, self.max_distance)
         return self.weight[bucket].permute(2, 0, 1)  # (query, key, head) -> (head, query, key)
 
@@ -404,7 +332,6 @@ def alibi_bias(
     num_keys: int | None = None,
     offset: int | None = None,
     dtype: torch.dtype = torch.float32,
-    device=None,
 ) -> Float[Tensor, "head query key"]:
     """Penalise distance, each head by its own slope; add the result to the scaled scores.
 
@@ -416,8 +343,8 @@ def alibi_bias(
     Raises ValueError if a size is wrong.
     Source: Press et al. 2022, section 3.
     """
-    slopes = alibi_slopes(num_heads, dtype).to(device)
-    distance = relative_positions(num_queries, num_keys, offset, device).abs()
+    slopes = alibi_slopes(num_heads, dtype)
+    distance = relative_positions(num_queries, num_keys, offset).abs()
     return -slopes[:, None, None] * distance
 
 
@@ -439,14 +366,14 @@ def _angles(positions: Tensor, width: int, base: float) -> Float[Tensor, "*posit
     return positions.to("cpu", torch.float64)[..., None] * frequencies
 
 
-def _as_positions(positions: int | Tensor, offset: int, device=None) -> Int[Tensor, "..."]:
+def _as_positions(positions: int | Tensor, offset: int) -> Int[Tensor, "..."]:
     """Count that many positions from `offset` on, or add `offset` to the positions given."""
     _check_sizes(0, offset=offset)
     if isinstance(positions, int | torch.SymInt):
         _check_sizes(0, positions=positions)
-        return torch.arange(positions, device=device) + offset
+        return torch.arange(positions) + offset
     _check_whole(positions)
-    return positions.to(device=device, dtype=torch.long) + offset
+    return positions.long() + offset
 
 
 def _check_whole(positions: Tensor) -> None:
@@ -469,19 +396,3 @@ def _check_range(positions: Tensor, end: int, what: str) -> None:
 def _check_floating(dtype: torch.dtype) -> None:
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point dtype such as torch.float32, got {dtype!r}")
-
-
-def _embedding_rows(
-    name: str, tensor: Tensor, table_name: str, table: Tensor, num_keys: int | None, offset: int | None
-) -> Int[Tensor, "query key"]:
-    """Return the row of the table for each query and key, after checking the table."""
-    _check_dtypes(**{name: tensor, table_name: table})
-    if tensor.dim() < 2:
-        raise ValueError(f"{name} must have the axes (..., query, any), got shape {tuple(tensor.shape)}")
-    if table.dim() != 2 or len(table) % 2 == 0:
-        raise ValueError(
-            f"{table_name} must have the axes (distance, width) and an odd number of rows, 2k + 1 for the "
-            f"distances -k to k; got shape {tuple(table.shape)}"
-        )
-    k = len(table) // 2
-    return relative_positions(tensor.shape[-2], num_keys, offset, tensor.device).clamp(-k, k) + k

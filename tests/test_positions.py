@@ -17,9 +17,6 @@ from course_lib.positions import (
     binary_positions,
     relative_position_bucket,
     relative_positions,
-    relative_scores,
-    relative_values,
-    shift_matrix,
     sinusoidal_positions,
 )
 
@@ -57,7 +54,7 @@ def test_binary_positions_are_those_of_python():
 # ----------------------------------------------------------------------------------------- sinusoidal
 
 
-def sinusoids_by_loops(positions, d_model, base, cosine_exponent="2i"):
+def sinusoids_by_loops(positions, d_model, base=10000.0, cosine_exponent="2i"):
     code = torch.zeros(len(positions), d_model, dtype=torch.float64)
     for row, position in enumerate(positions):
         for i in range(d_model // 2):
@@ -68,14 +65,11 @@ def sinusoids_by_loops(positions, d_model, base, cosine_exponent="2i"):
     return code
 
 
-@pytest.mark.parametrize("cosine_exponent", ["2i", "2i+1"])
 @pytest.mark.parametrize("base", [10000.0, 37.0])
 @pytest.mark.parametrize("num_positions, d_model, offset", [(11, 14, 0), (7, 26, 5), (1, 2, 3)])
-def test_sinusoids_are_the_formula(num_positions, d_model, offset, base, cosine_exponent):
-    code = sinusoidal_positions(
-        num_positions, d_model, base, offset, torch.float64, cosine_exponent=cosine_exponent
-    )
-    wanted = sinusoids_by_loops(range(offset, offset + num_positions), d_model, base, cosine_exponent)
+def test_sinusoids_are_the_formula(num_positions, d_model, offset, base):
+    code = sinusoidal_positions(num_positions, d_model, base, offset, torch.float64)
+    wanted = sinusoids_by_loops(range(offset, offset + num_positions), d_model, base)
     torch.testing.assert_close(code, wanted, **EXACT)
 
 
@@ -97,7 +91,7 @@ def test_given_positions_get_their_own_codes():
     code = sinusoidal_positions(positions, 14, offset=2, dtype=torch.float64)
     assert code.shape == (2, 3, 14)
     for row, wanted in zip(code, ([5, 2, 7], [3, 0, 99]), strict=True):
-        torch.testing.assert_close(row, sinusoids_by_loops(wanted, 14, 10000.0), **EXACT)
+        torch.testing.assert_close(row, sinusoids_by_loops(wanted, 14), **EXACT)
 
 
 def test_float32_codes_are_rounded_once_even_far_out():
@@ -115,7 +109,6 @@ def test_codes_and_biases_have_the_dtype_asked_for(dtype):
     for code in (
         binary_positions(3, 2, dtype=dtype),
         sinusoidal_positions(3, 2, dtype=dtype),
-        shift_matrix(3, 2, dtype=dtype),
         alibi_slopes(3, dtype),
         alibi_bias(3, 5, dtype=dtype),
         apply_rotary(torch.ones(3, 2, dtype=dtype)),
@@ -125,72 +118,37 @@ def test_codes_and_biases_have_the_dtype_asked_for(dtype):
         assert code.dtype == dtype and code.isfinite().all()
 
 
-# The two exponents of the cosine: what does not differ, and what does.
-
-
-def test_the_two_cosine_exponents_share_sines_range_and_the_first_code():
-    shared, own = (
-        sinusoidal_positions(101, 14, dtype=torch.float64, cosine_exponent=exponent)
-        for exponent in ("2i", "2i+1")
-    )
-    assert torch.equal(shared[:, 0::2], own[:, 0::2])
-    assert torch.equal(shared[0], own[0])
-    assert own.abs().max() <= 1
-    assert (shared[:, 1::2] - own[:, 1::2]).abs().max() > 1
+# The other exponent in circulation, (2i + 1) / d for the cosine, lacks all of these properties.
 
 
 @pytest.mark.parametrize("d_model", [2, 14, 62])
-def test_only_the_shared_exponent_keeps_lengths_and_makes_products_depend_on_distance_alone(d_model):
-    def spread(exponent):
-        code = sinusoidal_positions(101, d_model, dtype=torch.float64, cosine_exponent=exponent)
+def test_codes_are_equally_long_and_their_products_depend_on_distance_alone(d_model):
+    def spread(code):
         products = code @ code.T
         return max(torch.diagonal(products, distance).std().item() for distance in range(7))
 
-    assert spread("2i") < 1e-12
-    assert spread("2i+1") > 0.1
     code = sinusoidal_positions(101, d_model, dtype=torch.float64)
+    assert spread(code) < 1e-12
+    assert spread(sinusoids_by_loops(range(101), d_model, cosine_exponent="2i+1")) > 0.1
     torch.testing.assert_close(code.norm(dim=-1), table([math.sqrt(d_model / 2)] * 101), **EXACT)
 
 
-# ----------------------------------------------------------------------------------------------- shift
+def test_a_shift_is_one_rotation_for_all_positions():
+    """Fitted over many more positions than columns, or any code could be fitted."""
+    shared = sinusoidal_positions(211, 6, dtype=torch.float64)
+    own = sinusoids_by_loops(range(211), 6, cosine_exponent="2i+1")
+    residuals = []
+    for code in (shared, own):
+        matrix = torch.linalg.lstsq(code[:-5], code[5:]).solution
+        residuals.append((code[:-5] @ matrix - code[5:]).abs().max().item())
+    assert residuals[0] < 1e-10 and residuals[1] > 0.1
 
-
-@pytest.mark.parametrize("base", [10000.0, 37.0])
-@pytest.mark.parametrize("shift", [-5, 0, 1, 7])
-def test_the_shift_matrix_moves_every_code_by_the_same_number(shift, base):
-    code = sinusoidal_positions(torch.arange(-11, 101), 14, base, dtype=torch.float64)
-    moved = sinusoidal_positions(torch.arange(-11, 101) + shift, 14, base, dtype=torch.float64)
-    matrix = shift_matrix(shift, 14, base, torch.float64)
-    torch.testing.assert_close(code @ matrix.T, moved, **EXACT)
-    # It turns the other way when transposed, and that is a mistake unless nothing moves.
-    assert shift == 0 or (code @ matrix - moved).abs().max() > 0.1
-
-
-def test_shifts_are_rotations_that_add_up():
-    three, four = (shift_matrix(shift, 14, dtype=torch.float64) for shift in (3, 4))
-    torch.testing.assert_close(three @ four, shift_matrix(7, 14, dtype=torch.float64), **EXACT)
-    torch.testing.assert_close(three.T, shift_matrix(-3, 14, dtype=torch.float64), **EXACT)
-    torch.testing.assert_close(three @ three.T, torch.eye(14, dtype=torch.float64), **EXACT)
-    assert torch.linalg.det(three).item() == pytest.approx(1)
-
-
-def test_the_shift_matrix_by_hand():
-    """One pair, a quarter turn: w = 1, so that 1 position is 1 radian."""
-    hand = table([[0.5403023059, 0.8414709848], [-0.8414709848, 0.5403023059]])
-    torch.testing.assert_close(shift_matrix(1, 2, dtype=torch.float64), hand, rtol=0, atol=1e-9)
-
-
-def test_least_squares_finds_the_shift_for_the_shared_exponent_alone():
-    """Over many more positions than columns, or any code could be fitted."""
-    residuals = {}
-    for exponent in ("2i", "2i+1"):
-        code = sinusoidal_positions(211, 6, dtype=torch.float64, cosine_exponent=exponent)
-        found = torch.linalg.lstsq(code[:-5], code[5:]).solution
-        residuals[exponent] = (code[:-5] @ found - code[5:]).abs().max().item()
-        if exponent == "2i":
-            torch.testing.assert_close(found.T, shift_matrix(5, 6, dtype=torch.float64), rtol=0, atol=1e-8)
-    assert residuals["2i"] < 1e-10
-    assert residuals["2i+1"] > 0.1
+    matrix = torch.linalg.lstsq(shared[:-5], shared[5:]).solution
+    blocks = torch.zeros(6, 6, dtype=torch.float64)
+    for i in range(3):
+        sin, cos = math.sin(5 / 10000 ** (2 * i / 6)), math.cos(5 / 10000 ** (2 * i / 6))
+        blocks[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = table([[cos, -sin], [sin, cos]])
+    torch.testing.assert_close(matrix, blocks, rtol=0, atol=1e-8)
 
 
 # ---------------------------------------------------------------------------------------------- learned
@@ -315,33 +273,6 @@ def test_queries_stand_where_the_causal_mask_has_them(num_queries, num_keys):
     assert torch.equal(relative <= 0, causal_mask(num_queries, num_keys))
 
 
-@pytest.mark.parametrize("offset", [None, 0, 3])
-@pytest.mark.parametrize("batch, num_queries, num_keys, d, k", [((2, 3), 5, 11, 7, 2), ((), 7, 5, 3, 13)])
-def test_relative_scores_and_values_are_the_formula(batch, num_queries, num_keys, d, k, offset):
-    embeddings = randn(2 * k + 1, d)
-    query, weights = randn(*batch, num_queries, d, seed=1), randn(*batch, num_queries, num_keys, seed=2)
-    scores = torch.zeros(*batch, num_queries, num_keys, dtype=torch.float64)
-    values = torch.zeros(*batch, num_queries, d, dtype=torch.float64)
-    first = num_keys - num_queries if offset is None else offset
-    for i in range(num_queries):
-        for j in range(num_keys):
-            embedding = embeddings[clip(j - (i + first), k) + k]
-            scores[..., i, j] = (query[..., i, :] * embedding).sum(-1)
-            values[..., i, :] += weights[..., i, j, None] * embedding
-    torch.testing.assert_close(relative_scores(query, embeddings, num_keys, offset), scores, **EXACT)
-    torch.testing.assert_close(relative_values(weights, embeddings, offset), values, **EXACT)
-
-
-def test_relative_scores_and_values_by_hand():
-    """k = 1: embeddings 10, 20, 30 for a key before, at and after the query."""
-    embeddings = table([[10], [20], [30]])
-    query = table([[1], [2], [3]])
-    assert relative_scores(query, embeddings).tolist() == [[20, 30, 30], [20, 40, 60], [30, 30, 60]]
-    weights = table([[0.5, 0.25, 0.25], [0, 1, 0], [0.5, 0, 0.5]])
-    assert relative_values(weights, embeddings).tolist() == [[25], [20], [15]]
-    assert relative_scores(query[:1], embeddings, num_keys=3).tolist() == [[10, 10, 20]]
-
-
 def shaw(k=2, d_k=5, d_v=7):
     layer = RelativeAttention(d_k, k, d_v).double()
     with torch.no_grad():
@@ -350,21 +281,39 @@ def shaw(k=2, d_k=5, d_v=7):
     return layer
 
 
-def test_relative_attention_is_equations_3_and_4():
+@pytest.mark.parametrize(
+    "num_queries, num_keys, offset", [(11, 11, None), (7, 11, None), (7, 11, 0), (3, 7, 2)]
+)
+def test_relative_attention_is_equations_3_and_4(num_queries, num_keys, offset):
     layer, k = shaw(), 2
-    query, key, value = randn(2, 3, 11, 5), randn(2, 3, 11, 5, seed=1), randn(2, 3, 11, 7, seed=2)
-    output, weights = layer(query, key, value)
-    scores, wanted = torch.zeros(2, 3, 11, 11, dtype=torch.float64), torch.zeros_like(value)
-    for i in range(11):
-        for j in range(11):
-            near = layer.key_embeddings[clip(j - i, k) + k].detach()
+    query = randn(2, 3, num_queries, 5)
+    key, value = randn(2, 3, num_keys, 5, seed=1), randn(2, 3, num_keys, 7, seed=2)
+    output, weights = layer(query, key, value, offset=offset)
+    first = num_keys - num_queries if offset is None else offset
+    scores = torch.zeros(2, 3, num_queries, num_keys, dtype=torch.float64)
+    wanted = torch.zeros(2, 3, num_queries, 7, dtype=torch.float64)
+    for i in range(num_queries):
+        for j in range(num_keys):
+            near = layer.key_embeddings[clip(j - i - first, k) + k].detach()
             scores[..., i, j] = (query[..., i, :] * (key[..., j, :] + near)).sum(-1) / math.sqrt(5)
-    for i in range(11):
-        for j in range(11):
-            near = layer.value_embeddings[clip(j - i, k) + k].detach()
+    for i in range(num_queries):
+        for j in range(num_keys):
+            near = layer.value_embeddings[clip(j - i - first, k) + k].detach()
             wanted[..., i, :] += scores[..., i, :].softmax(-1)[..., j, None] * (value[..., j, :] + near)
     torch.testing.assert_close(weights, scores.softmax(-1), **EXACT)
     torch.testing.assert_close(output, wanted, **EXACT)
+
+
+def test_relative_attention_by_hand():
+    """Embeddings 10, 20, 30 for a value before, at and after the query, and even weights."""
+    layer = RelativeAttention(1, max_distance=1)
+    with torch.no_grad():
+        layer.key_embeddings.zero_()
+        layer.value_embeddings.copy_(torch.tensor([[10.0], [20.0], [30.0]]))
+    output, _ = layer(torch.ones(1, 1, 2, 1), torch.ones(1, 1, 2, 1), torch.zeros(1, 1, 2, 1))
+    assert output.flatten().tolist() == [25, 15]
+    output, _ = layer(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 4, 1), torch.zeros(1, 1, 4, 1))
+    assert output.flatten().tolist() == [12.5]  # the last query of four
 
 
 def test_relative_attention_tells_order_and_without_embeddings_does_not():
