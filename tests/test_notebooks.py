@@ -16,11 +16,17 @@ from PIL import Image, PngImagePlugin
 
 from notebooks import build
 
-CHAPTERS = ["01_attention_pooling", "02_bahdanau_attention", "03_scaled_dot_product_attention"]
+CHAPTERS = [
+    "01_attention_pooling",
+    "02_bahdanau_attention",
+    "03_scaled_dot_product_attention",
+    "05_positional_encoding",
+]
 CLAIMS = {
     "01": {"claim-C02", "claim-C03"},
     "02": {"claim-C01", "claim-C04", "claim-C05", "claim-C06", "claim-C07"},
     "03": {"claim-C08", "claim-C09", "claim-C11", "claim-C12", "claim-C15"},
+    "05": {"claim-C16", "claim-C17", "claim-C18", "claim-C19"},
 }
 LARGEST = 400_000  # bytes
 # A Markdown picture or link, an HTML picture, and where they lead.
@@ -93,10 +99,11 @@ def test_chapter_is_sound(chapter):
     assert faults(build.FOLDER / f"{chapter}.py") == []
 
 
-def test_solutions_pass_the_checks_of_their_exercises_and_what_stands_there_does_not():
+@pytest.mark.parametrize("chapter, exercises", [("01_attention_pooling", 6), ("05_positional_encoding", 6)])
+def test_solutions_pass_the_checks_of_their_exercises_and_what_stands_there_does_not(chapter, exercises):
     """A check is the commented end of an exercise's cell, its solution the next Python in the text."""
     script, check, found = ["import matplotlib", "matplotlib.use('Agg')"], None, 0
-    for cell in build.convert(build.FOLDER / "01_attention_pooling.py").cells:
+    for cell in build.convert(build.FOLDER / f"{chapter}.py").cells:
         if cell.cell_type == "code":
             script.append(cell.source)
         if "exercise" in cell.metadata.get("tags", []):
@@ -107,7 +114,7 @@ def test_solutions_pass_the_checks_of_their_exercises_and_what_stands_there_does
         elif check and (solution := re.search(r"```python\n(.*?)```", cell.source, re.DOTALL)):
             script += [solution[1], check]
             check, found = None, found + 1
-    assert found == 6 and check is None
+    assert found == exercises and check is None
     result = subprocess.run(
         [sys.executable, "-c", "\n".join(script)],
         cwd=build.FOLDER,
