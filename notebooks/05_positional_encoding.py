@@ -812,7 +812,7 @@ attention_map(
 
 # %% [markdown]
 # *What to look at: the rows of questions. Most heads look at assignments of the same letter. Now follow the
-# last row from head to head.*
+# last row from head to head. (The view counts from 0: head 0 has the steepest slope.)*
 #
 # The heads agree on the letter and differ in the distance. Steep ones go to the latest `d`, flat ones stay
 # with the older one, and which of them to believe is left to the network behind.
