@@ -835,7 +835,8 @@ assert found["not divided"][-1] > 0.9
 #
 # ## 3.8 Exercises
 #
-# Write into the cells in place of `...`. Hints and solutions are folded.
+# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
+# cell again: no error means that your answer is right. Hints and solutions are folded.
 #
 # **3.1 One line.** Given `scores` of shape (batch, query, key), compute the weights so that each query's
 # weights sum to one.
@@ -845,9 +846,12 @@ assert found["not divided"][-1] > 0.9
 def weights_from_scores(scores): ...
 
 
+# weights = weights_from_scores(torch.randn(2, 3, 5))
+# assert weights.shape == (2, 3, 5)
+# assert_close(weights.sum(dim=-1), torch.ones(2, 3))
+
+
 # %% [markdown]
-# Check: `weights_from_scores(torch.randn(2, 3, 5)).sum(dim=-1)` must be all ones, in a shape of (2, 3).
-#
 # <details><summary>Hint</summary>Which axis does one query's distribution run along? Count it from the
 # end.</details>
 # <details><summary>Solution</summary>
@@ -868,6 +872,10 @@ def weights_from_scores(scores): ...
 def my_causal_mask(num_queries, num_keys): ...
 
 
+# for num_queries, num_keys in ((5, 5), (3, 5), (1, 5)):
+#     assert torch.equal(my_causal_mask(num_queries, num_keys), causal_mask(num_queries, num_keys))
+
+
 # %% [markdown]
 # <details><summary>Hint</summary>A column of query positions against a row of key positions: <code>a[:,
 # None]</code> and <code>b[None, :]</code>. At which position does the first query stand?</details>
@@ -880,19 +888,24 @@ def my_causal_mask(num_queries, num_keys): ...
 #     return key_position[None, :] <= query_position[:, None]
 # ```
 #
-# Compare it with `causal_mask(3, 5)`. If your first query sees only the first key, you have counted from
-# the front, as PyTorch's `is_causal` does. A decoder with a cache then hides from its newest word all words
-# but the first.
+# If with (3, 5) your first query sees only the first key, you have counted from the front, as PyTorch's
+# `is_causal` does. A decoder with a cache then hides from its newest word all words but the first.
 # </details>
 #
 # **3.3 A mask that is added.** Much code masks by adding: `scores + bias`, with a bias of $-\infty$ where
 # it is forbidden and 0 elsewhere. Write attention for a boolean mask that way, and so that a row that is
-# False everywhere gives an output of zeros and gradients without NaN. Compare with the output of
-# `scaled_dot_product_attention(query, key, value, mask)[0]`.
+# False everywhere gives an output of zeros and gradients without NaN.
 
 
 # %% tags=["exercise"]
 def attention_with_added_mask(query, key, value, mask): ...
+
+
+# query, key, value = (torch.randn(rows, 8, requires_grad=True) for rows in (3, 5, 5))
+# mask = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 5])
+# output = attention_with_added_mask(query, key, value, mask)
+# assert_close(output, scaled_dot_product_attention(query, key, value, mask)[0])
+# assert not any(grad.isnan().any() for grad in torch.autograd.grad(output.sum(), (query, key, value)))
 
 
 # %% [markdown]
@@ -915,8 +928,8 @@ def attention_with_added_mask(query, key, value, mask): ...
 # scores stay well above it, and it can be added in every floating-point type without overflow.
 # </details>
 #
-# **3.4 Find the bug.** This function passes every test of shapes. What is wrong with it, and which small
-# input shows it?
+# **3.4 Find the bug.** This function passes every test of shapes, and more. What is wrong with it? Mend it.
+# With which width can no input show the mistake?
 
 
 # %% tags=["exercise"]
@@ -926,13 +939,23 @@ def suspicious_attention(query, key, value):
     return weights @ value
 
 
+# query, key, value = (torch.randn(rows, 16) for rows in (3, 5, 5))
+# assert_close(suspicious_attention(query, key, value), scaled_dot_product_attention(query, key, value)[0])
+
 # %% [markdown]
 # <details><summary>Hint</summary>Compare its weights with those of <code>my_attention</code> at widths 1, 4
 # and 16.</details>
 # <details><summary>Solution</summary>
 #
-# It divides by $d_k$, not by $\sqrt{d_k}$. The variance of its scores is $1/d_k$: the wider the vectors,
-# the more evenly every query looks at everything. Width 1 cannot show it, since $\sqrt 1 = 1$. Any other
+# ```python
+# def suspicious_attention(query, key, value):
+#     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+#     weights = scores.softmax(dim=-1)
+#     return weights @ value
+# ```
+#
+# It divided by $d_k$, not by $\sqrt{d_k}$. The variance of its scores was $1/d_k$: the wider the vectors,
+# the more evenly every query looked at everything. Width 1 cannot show it, since $\sqrt 1 = 1$. Any other
 # does: with the numbers of section 3.2 the scores of the first query are $(0.5, 0, -0.5)$ instead of
 # $(0.707, 0, -0.707)$.
 # </details>

@@ -6,7 +6,7 @@ import { measure } from "./pen.js";
 import { h, tabbed, View } from "./view.js";
 
 // More lines than this cannot be told apart, and slow the page down: the strongest are drawn.
-const MOST_LINES = 2500;
+const MOST_LINES = 1000;
 
 /**
  * @typedef {object} HeadData
@@ -51,7 +51,8 @@ export async function mount(element, data) {
   let layer = data.layer;
   const readLayer = () => Promise.all(on.map(async (_, head) => ({ head, values: await weights.at(layer * heads + head) })));
   let maps = await readLayer();
-  let lines = [];
+  const choose = () => strongestLines(maps.filter(({ head }) => on[head]), keys.length);
+  let lines = choose();
   let cursor = { side: 0, place: 0 };
   let alone = false; // only the lines of the token under the cursor
 
@@ -86,7 +87,7 @@ export async function mount(element, data) {
   }
 
   function show() {
-    lines = strongestLines(maps.filter(({ head }) => on[head]), keys.length);
+    lines = choose();
     paintSwitches();
     surface.redraw();
   }
@@ -201,7 +202,7 @@ export async function mount(element, data) {
     paintSwitches();
     redraw();
   };
-  show();
+  paintSwitches();
   view.say(`Point at a token to see its lines alone. Weights below ${short(lines[0]?.weight > 0.02 ? lines[0].weight : 0.01)} have no line.`);
   view.numbers = () => tabbed([["head", "query", "key", "weight"],
     ...[...lines].reverse().map((l) => [l.head, visible(queries[l.query]), visible(keys[l.key]), plain(l.weight)])]);
