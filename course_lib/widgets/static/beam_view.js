@@ -104,8 +104,8 @@ export async function mount(element, data) {
       list.forEach((one, i) => {
         const [x, y] = [at.x(one.step + 1) + at.box, at.y(one.slot)];
         const rank = `#${i + 1}`;
-        pen.rect(x - 1, y, measure(rank, 11, true) + 8, at.tall, { fill: theme.gold, round: 3 });
-        pen.text(x + 3, y + at.tall / 2, rank, { fill: theme.onAccent, size: 11, bold: true });
+        pen.rect(x - 1, y, measure(rank, 11, true) + 10, at.tall, { fill: theme.gold, round: 3 });
+        pen.text(x + 5, y + at.tall / 2, rank, { fill: theme.onAccent, size: 11, bold: true });
       });
       const [x, y] = [at.x(cursor.step + 1), at.y(cursor.slot)];
       pen.rect(x - 2, y - 2, at.box + 4, at.tall + 4, { stroke: theme.halo, line: 4, round: 7 });
