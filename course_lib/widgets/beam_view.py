@@ -43,7 +43,7 @@ def beam_view(
         log_probabilities: (step, slot): of all words so far; what an empty slot has is not read.
         start: how the root of the tree is called.
         end: the word that ends a sentence: who takes it has found a hypothesis.
-        alpha: where the slider of the length penalty starts; 0 for no penalty.
+        alpha: the length penalty of the search, where the slider starts; 0 for none.
         max_length: the most steps the search was allowed. Where it went so far, what is not ended at the
             last step counts as a hypothesis too.
 
