@@ -436,7 +436,7 @@ attention_map(
 
 # %% [markdown]
 # *What to look at: rows are the French words that are about to be written, columns the English ones. In the
-# best head the dark cells lie in the frames. Then look at the other heads.*
+# best head most dark cells lie in the frames. Then look at the other heads.*
 #
 # ## 6.7 Write: greedy, and with a beam
 #
@@ -504,7 +504,7 @@ beam_view(
 )
 
 # %% [markdown]
-# *What to look at: step through the search. Slot 0 is greedy decoding. Where does the best hypothesis leave
+# *What to look at: step through the search. Slot 1 is greedy decoding. Where does the best hypothesis leave
 # the greedy path? Then move the length penalty, and see whether the order of the hypotheses changes. (The
 # search stops as soon as nothing that a slot still holds can come to a better score.)*
 #
