@@ -424,11 +424,12 @@ for name, history in (("attention", attentive_history), ("one vector", one_vecto
 # course's benchmark measured (`make bench` repeats it):
 
 # %%
-bench = json.loads(Path("../book/results/translation.json").read_text())
-print(bench["task"])
-for name in ("without_attention", "with_attention"):
-    bleu, seconds = bench[name]["tokenized"]["score"], bench[name]["training_seconds"]
-    print(f"{name:18} BLEU {bleu:.1f} after {seconds:.0f} seconds of training")
+results = json.loads(Path("../book/results/translation.json").read_text(encoding="utf-8"))
+print(results["task"])
+for run in results["runs"]:
+    if run["minutes"] == 10 and run["seed"] == 0 and run["model"] in ("without attention", "with attention"):
+        score, seconds = run["greedy"]["tokenized"]["score"], run["training_seconds"]
+        print(f"{run['model']:18} BLEU {score:.1f} after {seconds:.0f} seconds of training")
 
 # %% [markdown]
 # ## 2.4 See where it looks
