@@ -727,7 +727,7 @@ def gloss(pair):
 glosses = [gloss(pair) for pair in data.train]
 for pair in (data.test[0], data.test[6]):
     for line in (pair.source, gloss(pair)):
-        print(" ".join(f"{word:9}" for word in line))
+        print("  ".join(f"{word:9}" for word in line))
     print()
 
 gloss_counts = {}

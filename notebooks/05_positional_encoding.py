@@ -842,8 +842,8 @@ attention_map(
 )
 
 # %% [markdown]
-# *What to look at: the rows of questions, and in them the dark cells in columns of the same letter. Follow
-# the last row from head to head. (The view counts from 0: head 0 has the steepest slope.)*
+# *What to look at: the rows of questions, and in them the strong cells in columns of the same letter.
+# Follow the last row from head to head. (The view counts from 0: head 0 has the steepest slope.)*
 #
 # Not every head serves every letter: on this row some hardly look at a `d` at all. Of those that do, the
 # steep ones prefer the latest `d`, flat ones stay with the older one, and which of them to believe is left
