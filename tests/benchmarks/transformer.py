@@ -13,13 +13,17 @@ import math
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from course_lib.attention import causal_mask
 from course_lib.models.transformer import Transformer, TransformerConfig
-from tests.torch_twins import copy_block
+
+# The parameters are copied as the tests do it.
+sys.path.append(str(Path(__file__).parents[1]))
+from torch_twins import copy_block
 
 D_MODEL, HEADS, BLOCKS, D_FF, VOCAB = 256, 4, 3, 1024, 6000
 BATCH, LENGTH, SENTENCES, DECODED = 64, 32, 64, 64
