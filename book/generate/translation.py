@@ -118,7 +118,7 @@ def references_note(runs: list[dict]) -> str:
     return (
         "*The tutorial's BLEU* is what a widely read tutorial, "
         "[bentrevett/pytorch-seq2seq](https://github.com/bentrevett/pytorch-seq2seq), reports for its own "
-        f"three models, trained on a GPU. Ours are trained on {cores} CPU cores for the minutes in the table. "
+        f"three models, trained on a GPU. Ours are trained on {cores} CPU cores, in the minutes given. "
         "It too scores lower-cased tokens of the same test set, but it cuts words with another tokenizer. "
         "So the figures say where one should land, and small differences from them mean nothing.\n"
     )
