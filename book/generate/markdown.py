@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 def escape(text: str) -> str:
     """Return text that Markdown and HTML show as it is, also inside a table."""
-    return re.sub(r"([\\`*_{}\[\]<>&#|$~^:@!()])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>&#|$~^:@!()])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> str:

@@ -1,0 +1,229 @@
+"""Build the book: the chapters as they are stored, the pages around them, and the pages made from both.
+
+    make book                 into book/_build/html
+    make book-serve           and show it on this machine
+
+Nothing is executed and nothing is fetched. A source folder is put together in book/_build/source, from which
+Jupyter Book makes the pages; any warning is an error.
+"""
+
+import argparse
+import functools
+import http.server
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import yaml
+from jupyter_book.cli.main import main as jupyter_book
+
+from book.generate import chapters, claims, glossary, library, references, results, views
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+OUTPUT = BOOK / "_build"
+COLAB, BINDER = "https://colab.research.google.com", "https://mybinder.org"
+
+
+def build(output: Path = OUTPUT, address: str | None = None) -> Path:
+    """Build the book into `output`/html and return that folder.
+
+    address: the repository's, in place of the one in _config.yml.
+    """
+    source = output / "source"
+    put_together(source, address)
+    arguments = [
+        "build",
+        str(source),
+        "--path-output",
+        str(output.parent),
+        "--warningiserror",
+        "--keep-going",
+    ]
+    if output.name != "_build":
+        raise ValueError(f"Jupyter Book writes to a folder named _build, and was given {output}")
+    jupyter_book([*arguments, "--nitpick", "-q"], standalone_mode=False)
+    html = output / "html"
+    # What is offered for download is the notebook as it is, without what only the book can show.
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        shutil.copyfile(path, html / "_sources" / "notebooks" / path.name)
+    return html
+
+
+def put_together(source: Path, address: str | None) -> None:
+    """Write the folder that Jupyter Book reads; files that stay the same are left alone, others removed."""
+    files = Files(source)
+    stored = chapters.read_chapters(ROOT / "notebooks")
+    entries = glossary.read_glossary(BOOK / "glossary.yml")
+    ledger = claims.read_claims(BOOK / "claims.yml")
+    run_times = json.loads((BOOK / "run_times.json").read_text(encoding="utf-8"))
+
+    numbers = {chapter.number for chapter in stored}
+    scripts: dict[str, views.Script] = {}
+    for chapter in stored:
+        measured = run_time(run_times.get(chapter.slug))
+        notebook, used = chapters.page(chapter, numbers, glossary.terms(entries), measured)
+        files.write(f"notebooks/{chapter.slug}.ipynb", nbformat.writes(notebook))
+        scripts |= {script.file: script for script in used}
+
+    for path in (BOOK / "content").glob("*.md"):
+        text, used = with_views(path.read_text(encoding="utf-8"), stored)
+        files.write(path.name, text)
+        scripts |= {script.file: script for script in used}
+    files.write("glossary.md", glossary.page(entries))
+    files.write("claims.md", claims.page(ledger, stored))
+    files.write("bibliography.md", references.page(BOOK / "references.bib", stored))
+    files.copy(BOOK / "references.bib", "references.bib")
+    files.write("results.md", results.page(BOOK / "results", source / "images"))
+    for path in sorted((source / "images").glob("*.svg")):
+        files.keep(path)
+    code = ROOT / "course_lib"
+    files.write("library.md", library.index(code))
+    for path in library.modules(code):
+        files.write(f"library/{library.dotted(path, code)}.md", library.page(path, code))
+
+    for path in (BOOK / "assets").rglob("*"):
+        if path.is_file():
+            files.copy(path, f"assets/{path.relative_to(BOOK / 'assets').as_posix()}")
+    for script in scripts.values():
+        files.write(f"assets/views/{script.file}", script.content())
+    files.write("_config.yml", yaml.safe_dump(settings(address)))
+    files.write("_toc.yml", yaml.safe_dump(contents(stored, code)))
+    files.remove_others()
+
+
+def settings(address: str | None) -> dict:
+    """The book's settings, with the buttons that need the repository's address only where there is one."""
+    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    address = config["repository"]["url"] if address is None else address
+    if not address:
+        del config["repository"]
+        return config
+    if not address.startswith("https://"):
+        raise ValueError(f"the repository's address should begin with https://, and is {address!r}")
+    config["repository"] |= {"url": address.rstrip("/"), "path_to_book": ""}
+    config["launch_buttons"] = {
+        "colab_url": COLAB,
+        "binderhub_url": BINDER,
+        "notebook_interface": "jupyterlab",
+    }
+    config["html"]["use_repository_button"] = True
+    return config
+
+
+def contents(stored: list[chapters.Chapter], code: Path) -> dict:
+    """The table of contents."""
+    modules = [f"library/{library.dotted(path, code)}" for path in library.modules(code)]
+    return {
+        "format": "jb-book",
+        "root": "index",
+        "parts": [
+            {"caption": "Start", "chapters": [{"file": "how_to_use"}]},
+            {
+                "caption": "Chapters",
+                "chapters": [{"file": f"notebooks/{chapter.slug}"} for chapter in stored],
+            },
+            {"caption": "What was found", "chapters": [{"file": "claims"}, {"file": "results"}]},
+            {
+                "caption": "To look up",
+                "chapters": [
+                    {"file": "notation"},
+                    {"file": "glossary"},
+                    {"file": "library", "sections": [{"file": module} for module in modules]},
+                    {"file": "bibliography"},
+                    {"file": "contribute"},
+                ],
+            },
+        ],
+    }
+
+
+def with_views(text: str, stored: list[chapters.Chapter]) -> tuple[str, list[views.Script]]:
+    """Put a chapter's live view wherever a line says {{ view NN kind }}, and a list of the chapters."""
+    lines, scripts = [], []
+    for line in text.split("\n"):
+        words = line.removeprefix("{{ ").removesuffix(" }}").split()
+        if line.startswith("{{ view "):
+            (chapter,) = [chapter for chapter in stored if chapter.number == int(words[1])]
+            html, script = views.in_page(chapter.view(words[2]), "")
+            scripts.append(script)
+            line = f"```{{raw}} html\n{html}\n```"
+        elif line == "{{ chapters }}":
+            line = "\n".join(f"- [{chapter.title}](notebooks/{chapter.slug}.ipynb)" for chapter in stored)
+        lines.append(line)
+    return "\n".join(lines), scripts
+
+
+def run_time(measured: dict | None) -> str | None:
+    """A sentence on how long a chapter took, or None where nobody has measured it."""
+    if measured is None:
+        return None
+    return (
+        f"Measured: {measured['seconds']:.0f} seconds, on a machine with {measured['cores']} cores "
+        f"({measured['processor']})."
+    )
+
+
+class Files:
+    """The files of a folder: those that were written stay, and only what changed is touched."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.kept: set[Path] = set()
+
+    def write(self, name: str, text: str) -> None:
+        path = self.keep(self.folder / name)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+
+    def copy(self, origin: Path, name: str) -> None:
+        path = self.keep(self.folder / name)
+        if not path.exists() or path.read_bytes() != origin.read_bytes():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(origin, path)
+
+    def keep(self, path: Path) -> Path:
+        self.kept.add(path)
+        return path
+
+    def remove_others(self) -> None:
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path not in self.kept:
+                path.unlink()
+
+
+def serve(folder: Path, port: int) -> None:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        print(f"The book: http://127.0.0.1:{server.server_port}/   (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--serve", action="store_true", help="then show it on this machine")
+    parser.add_argument("--port", type=int, default=8000, help="where to show it (default 8000)")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    html = build()
+    size = sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) / 1e6
+    print(
+        f"{html.relative_to(ROOT)}/index.html  {time.perf_counter() - start:.0f} s  {size:.0f} MB", flush=True
+    )
+    if arguments.serve:
+        try:
+            serve(html, arguments.port)
+        except OSError as error:
+            sys.exit(
+                f"Port {arguments.port} cannot be had ({error.strerror}): choose another, with --port 8001."
+            )
+
+
+if __name__ == "__main__":
+    main()
