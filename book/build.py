@@ -2,6 +2,7 @@
 
     make book                 into book/_build/html
     make book-serve           and show it on this machine
+    make book-pdf             and print it into book/_build/pdf
 
 Nothing is executed and nothing is fetched. A source folder is put together in book/_build/source, from which
 Jupyter Book makes the pages; any warning is an error.
@@ -20,7 +21,7 @@ import nbformat
 import yaml
 from jupyter_book.cli.main import main as jupyter_book
 
-from book.generate import chapters, claims, glossary, library, references, results, views
+from book.generate import chapters, claims, glossary, library, pdf, references, results, views
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -34,18 +35,11 @@ def build(output: Path = OUTPUT, address: str | None = None) -> Path:
     address: the repository's, in place of the one in _config.yml.
     """
     source = output / "source"
-    put_together(source, address)
-    arguments = [
-        "build",
-        str(source),
-        "--path-output",
-        str(output.parent),
-        "--warningiserror",
-        "--keep-going",
-    ]
     if output.name != "_build":
         raise ValueError(f"Jupyter Book writes to a folder named _build, and was given {output}")
-    jupyter_book([*arguments, "--nitpick", "-q"], standalone_mode=False)
+    put_together(source, address)
+    arguments = ["build", str(source), "--path-output", str(output.parent), "--quiet"]
+    jupyter_book([*arguments, "--warningiserror", "--nitpick", "--keep-going"], standalone_mode=False)
     html = output / "html"
     # What is offered for download is the notebook as it is, without what only the book can show.
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
@@ -104,7 +98,8 @@ def settings(address: str | None) -> dict:
         return config
     if not address.startswith("https://"):
         raise ValueError(f"the repository's address should begin with https://, and is {address!r}")
-    config["repository"] |= {"url": address.rstrip("/"), "path_to_book": ""}
+    # The branch that the workflow makes: there, each notebook begins with a cell for Colab.
+    config["repository"] |= {"url": address.rstrip("/"), "path_to_book": "", "branch": "published"}
     config["launch_buttons"] = {
         "colab_url": COLAB,
         "binderhub_url": BINDER,
@@ -198,6 +193,13 @@ class Files:
                 path.unlink()
 
 
+def on_paper() -> list[str]:
+    """The pages to print: all but the library's reference."""
+    stored = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    around = ["claims", "results", "notation", "glossary", "bibliography"]
+    return ["index", *(f"notebooks/{slug}" for slug in stored), *around]
+
+
 def serve(folder: Path, port: int) -> None:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
@@ -208,14 +210,20 @@ def serve(folder: Path, port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", action="store_true", help="then show it on this machine")
+    parser.add_argument("--pdf", action="store_true", help="then print it, a file for each page")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="a folder named _build to build it in")
     parser.add_argument("--port", type=int, default=8000, help="where to show it (default 8000)")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    html = build()
+    html = build(arguments.output.resolve())
     size = sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) / 1e6
-    print(
-        f"{html.relative_to(ROOT)}/index.html  {time.perf_counter() - start:.0f} s  {size:.0f} MB", flush=True
-    )
+    print(f"{html}/index.html  {time.perf_counter() - start:.0f} s  {size:.0f} MB", flush=True)
+    if arguments.pdf:
+        try:
+            made = pdf.print_pages(html, html.parent / "pdf", on_paper())
+        except RuntimeError as error:
+            sys.exit(str(error))
+        print(f"{html.parent / 'pdf'}  {len(made)} files", flush=True)
     if arguments.serve:
         try:
             serve(html, arguments.port)

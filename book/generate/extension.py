@@ -53,7 +53,11 @@ def load_katex(app: Sphinx, pagename: str, templatename: str, context: dict, doc
 def leave_out_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Leave out the scripts of thebe, which runs code on another host; Jupyter Book loads it unasked."""
     for kind in ("script_files", "css_files"):
-        context[kind] = [file for file in context[kind] if "thebe" not in repr(file).lower()]
+        context[kind] = [
+            file
+            for file in context[kind]
+            if "thebe" not in f"{file.filename}{file.attributes.get('body', '')}".lower()
+        ]
 
 
 def is_formula(node: nodes.Node) -> bool:
