@@ -30,13 +30,15 @@ COLAB, BINDER = "https://colab.research.google.com", "https://mybinder.org"
 
 
 def build(output: Path = OUTPUT, address: str | None = None) -> Path:
-    """Build the book into `output`/html and return that folder.
+    """Build the book into `output`/html and return that folder. What was in `output` is removed.
 
     address: the repository's, in place of the one in _config.yml.
     """
     source = output / "source"
     if output.name != "_build":
         raise ValueError(f"Jupyter Book writes to a folder named _build, and was given {output}")
+    # Anew each time: Sphinx does not see when the code that makes its pages has changed.
+    shutil.rmtree(output, ignore_errors=True)
     put_together(source, address)
     arguments = ["build", str(source), "--path-output", str(output.parent), "--quiet"]
     jupyter_book([*arguments, "--warningiserror", "--nitpick", "--keep-going"], standalone_mode=False)
@@ -48,8 +50,7 @@ def build(output: Path = OUTPUT, address: str | None = None) -> Path:
 
 
 def put_together(source: Path, address: str | None) -> None:
-    """Write the folder that Jupyter Book reads; files that stay the same are left alone, others removed."""
-    files = Files(source)
+    """Write the folder that Jupyter Book reads."""
     stored = chapters.read_chapters(ROOT / "notebooks")
     entries = glossary.read_glossary(BOOK / "glossary.yml")
     ledger = claims.read_claims(BOOK / "claims.yml")
@@ -60,33 +61,28 @@ def put_together(source: Path, address: str | None) -> None:
     for chapter in stored:
         measured = run_time(run_times.get(chapter.slug))
         notebook, used = chapters.page(chapter, numbers, glossary.terms(entries), measured)
-        files.write(f"notebooks/{chapter.slug}.ipynb", nbformat.writes(notebook))
+        write(source / f"notebooks/{chapter.slug}.ipynb", nbformat.writes(notebook))
         scripts |= {script.file: script for script in used}
 
     for path in (BOOK / "content").glob("*.md"):
         text, used = with_views(path.read_text(encoding="utf-8"), stored)
-        files.write(path.name, text)
+        write(source / path.name, text)
         scripts |= {script.file: script for script in used}
-    files.write("glossary.md", glossary.page(entries))
-    files.write("claims.md", claims.page(ledger, stored))
-    files.write("bibliography.md", references.page(BOOK / "references.bib", stored))
-    files.copy(BOOK / "references.bib", "references.bib")
-    files.write("results.md", results.page(BOOK / "results", source / "images"))
-    for path in sorted((source / "images").glob("*.svg")):
-        files.keep(path)
+    write(source / "glossary.md", glossary.page(entries))
+    write(source / "claims.md", claims.page(ledger, stored))
+    write(source / "bibliography.md", references.page(BOOK / "references.bib", stored))
+    shutil.copyfile(BOOK / "references.bib", source / "references.bib")
+    write(source / "results.md", results.page(BOOK / "results", source / "images"))
     code = ROOT / "course_lib"
-    files.write("library.md", library.index(code))
+    write(source / "library.md", library.index(code))
     for path in library.modules(code):
-        files.write(f"library/{library.dotted(path, code)}.md", library.page(path, code))
+        write(source / f"library/{library.dotted(path, code)}.md", library.page(path, code))
 
-    for path in (BOOK / "assets").rglob("*"):
-        if path.is_file():
-            files.copy(path, f"assets/{path.relative_to(BOOK / 'assets').as_posix()}")
+    shutil.copytree(BOOK / "assets", source / "assets")
     for script in scripts.values():
-        files.write(f"assets/views/{script.file}", script.content())
-    files.write("_config.yml", yaml.safe_dump(settings(address)))
-    files.write("_toc.yml", yaml.safe_dump(contents(stored, code)))
-    files.remove_others()
+        write(source / f"assets/views/{script.file}", script.content())
+    write(source / "_config.yml", yaml.safe_dump(settings(address)))
+    write(source / "_toc.yml", yaml.safe_dump(contents(stored, code)))
 
 
 def settings(address: str | None) -> dict:
@@ -162,35 +158,9 @@ def run_time(measured: dict | None) -> str | None:
     )
 
 
-class Files:
-    """The files of a folder: those that were written stay, and only what changed is touched."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.kept: set[Path] = set()
-
-    def write(self, name: str, text: str) -> None:
-        path = self.keep(self.folder / name)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-
-    def copy(self, origin: Path, name: str) -> None:
-        path = self.keep(self.folder / name)
-        if not path.exists() or path.read_bytes() != origin.read_bytes():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin, path)
-
-    def keep(self, path: Path) -> Path:
-        self.kept.add(path)
-        return path
-
-    def remove_others(self) -> None:
-        for path in self.folder.rglob("*"):
-            if path.is_file() and path not in self.kept:
-                path.unlink()
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def on_paper() -> list[str]:

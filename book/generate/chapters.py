@@ -103,14 +103,13 @@ def page(
     notebook = copy.deepcopy(chapter.notebook)
     scripts = give_views_their_scripts(notebook)
     describe_figures(chapter.slug, notebook)
+    if run_time:
+        tell_time(chapter.slug, notebook, run_time)
     link = linker(chapter, chapter_numbers, terms)
     cells, shown = [], {}
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            text = unfold(cell.source)
-            if run_time:
-                text = _TIME.sub(lambda match: f"{match[1].rstrip()} {run_time}\n", text, count=1)
-            cell.source = add_labels(link(text), chapter.number)
+            cell.source = add_labels(link(unfold(cell.source)), chapter.number)
         for claim in claims_of(cell):
             shown[claim] = shown.get(claim, 0) + 1
             # A label in a cell of its own becomes the anchor of the code cell that follows.
@@ -150,6 +149,19 @@ def describe_figures(slug: str, notebook: nbformat.NotebookNode) -> None:
             cell.metadata["mystnb"] = {"image": {"alt": f"Figure. {plain(look[1])}"}}
 
 
+def tell_time(slug: str, notebook: nbformat.NotebookNode, run_time: str) -> None:
+    """Add the measured time to what the chapter says of its time.
+
+    Raises ValueError when it says nothing.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (said := _TIME.search(cell.source)):
+            begin, end = cell.source[: said.end()].rstrip(), cell.source[said.end() :]
+            cell.source = f"{begin} {run_time}\n{end}"
+            return
+    raise ValueError(f"{slug} should say how long it takes, in a paragraph that begins '**Time.** '.")
+
+
 def unfold(text: str) -> str:
     """Set off what is folded by blank lines, so that it is read as Markdown and not as bare HTML."""
     return _FOLD.sub(
@@ -167,7 +179,8 @@ def linker(chapter: Chapter, numbers: set[int], terms: Mapping[str, str]) -> Cal
     """A function that sets links in one piece of Markdown after the other, as the chapter is read."""
     sections = {match["number"] for match in _SECTION.finditer(chapter.text)}
     own_claims = chapter.claims()  # shown here, so they are on the page of claims
-    forms = "|".join(sorted(map(re.escape, terms), key=len, reverse=True))
+    words = (r"\s+".join(map(re.escape, form.split())) for form in sorted(terms, key=len, reverse=True))
+    forms = "|".join(words)
     term = re.compile(rf"(?<![\w-])(?:{forms})(?![\w-])", re.IGNORECASE) if forms else None
     met = set()
 

@@ -17,7 +17,7 @@ These pages are made from its docstrings. A module imports only from those above
 # From the ground up, as a learner meets them; what is not named here follows in the order of the alphabet.
 ORDER = ["attention", "positions", "layers", "models", "decoding", "data", "metrics", "batches", "training"]
 WIDTH = 88
-_ARGUMENTS = re.compile(r"^(\w+(?:, \w+)*|`\w+`): ")
+_ARGUMENTS = re.compile(r"^(?!Sources?:|Raises:|Shapes:)(\w+(?:, \w+)*|`\w+`): ")
 
 
 def modules(library: Path) -> list[Path]:

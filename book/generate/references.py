@@ -46,7 +46,10 @@ def line(key: str, entry: Entry, chapters: Sequence[Chapter]) -> str:
             raise ValueError(f"references.bib: {key} has no {needed}.")
     if not entry.persons.get("author"):
         raise ValueError(f"references.bib: {key} has no author.")
-    names = [" ".join([*person.first_names, *person.last_names]) for person in entry.persons["author"]]
+    names = [
+        " ".join([*person.first_names, *person.middle_names, *person.prelast_names, *person.last_names])
+        for person in entry.persons["author"]
+    ]
     shown = join(names) if len(names) <= 4 else f"{names[0]} and others"
     title = entry.fields["title"].replace("{", "").replace("}", "")
     place = entry.fields.get("booktitle") or entry.fields.get("journal") or entry.fields.get("note", "")

@@ -83,7 +83,7 @@ def test_the_glossary_is_sorted_and_its_words_lead_to_one_entry():
     terms = re.findall(r"^(?!  |`|#)(\S.*)\n  \S", page, re.MULTILINE)
     assert terms == sorted(entries, key=str.lower) and len(terms) > 40
     assert glossary.terms(entries)["queries"] == "query"
-    with pytest.raises(ValueError, match="'keys' under 'key' and 'lock'"):
+    with pytest.raises(ValueError, match="'Keys' under 'key' and 'lock'"):
         glossary.terms({"key": {"means": "k", "forms": ["keys"]}, "lock": {"means": "l", "forms": ["Keys"]}})
 
 
@@ -107,9 +107,9 @@ def test_the_bibliography_says_where_a_source_is_cited():
     page = references.page(ROOT / "book" / "references.bib", STORED)
     (line,) = [line for line in page.splitlines() if "Layer Normalization" in line]
     assert line == (
-        "- Jimmy Lei Ba, Jamie Ryan Kiros and Geoffrey E\\. Hinton (2016). [Layer Normalization]"
+        "- Jimmy Lei Ba, Jamie Ryan Kiros and Geoffrey E. Hinton (2016). [Layer Normalization]"
         "(https://arxiv.org/abs/1607.06450). *arXiv*. Cited in chapter [6](#chapter-6)."
-    ).replace("\\.", ".")
+    )
     asked = (
         "bahdanau sutskever luong vaswani radford devlin dosovitskiy shaw su press xiong abnar jain wiegreffe"
     )
@@ -220,18 +220,6 @@ def test_in_colab_the_first_cell_installs_the_course():
     assert made.cells[1:] == notebook.cells and len(notebook.cells) == len(made.cells) - 1
     again = colab.with_first_cell(made, ADDRESS + "2")
     assert len(again.cells) == len(made.cells) and ADDRESS + "2" in again.cells[0].source
-
-
-def test_files_that_stay_the_same_are_not_touched_and_others_go(tmp_path):
-    files = build.Files(tmp_path)
-    files.write("a/one.md", "1")
-    files.write("two.md", "2")
-    before = (tmp_path / "a" / "one.md").stat().st_mtime_ns
-    files = build.Files(tmp_path)
-    files.write("a/one.md", "1")
-    files.remove_others()
-    assert (tmp_path / "a" / "one.md").stat().st_mtime_ns == before
-    assert not (tmp_path / "two.md").exists()
 
 
 def test_run_times_belong_to_chapters():
