@@ -21,14 +21,24 @@ _ARGUMENTS = re.compile(r"^(?!Sources?:|Raises:|Shapes:)(\w+(?:, \w+)*|`\w+`): "
 
 
 def modules(library: Path) -> list[Path]:
-    """The files that have something public in them, in the order of the reference."""
-    files = [path for path in library.rglob("*.py") if path.name != "__init__.py"]
+    """The files that have something for a user in them, in the order of the reference."""
+    files = [
+        path for path in library.rglob("*.py") if path.name != "__init__.py" and is_offered(path, library)
+    ]
 
     def place(path):
         first = path.relative_to(library).parts[0].removesuffix(".py")
         return ORDER.index(first) if first in ORDER else len(ORDER), dotted(path, library)
 
     return [path for path in sorted(files, key=place) if list(public(parse(path)))]
+
+
+def is_offered(path: Path, library: Path) -> bool:
+    """Whether a module is for users: in a package that gathers names, it is one that names are taken from."""
+    if path.parent == library:
+        return True
+    imports = [node for node in parse(path.with_name("__init__.py")).body if isinstance(node, ast.ImportFrom)]
+    return not imports or dotted(path, library) in {node.module for node in imports}
 
 
 def dotted(path: Path, library: Path) -> str:

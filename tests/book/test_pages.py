@@ -177,6 +177,16 @@ def test_the_library_s_page_is_its_docstrings(tmp_path):
     assert "- [`lib.heads`](library/lib.heads.md): What the module is for" in library.index(tmp_path / "lib")
 
 
+def test_what_a_package_does_not_offer_is_left_out(tmp_path):
+    (tmp_path / "lib" / "views").mkdir(parents=True)
+    for name in ("views/map", "views/pen", "views/__init__"):
+        (tmp_path / "lib" / f"{name}.py").write_text(SOURCE, encoding="utf-8")
+    assert [path.stem for path in library.modules(tmp_path / "lib")] == ["map", "pen"]
+    offers = "from lib.views.map import scale\n"
+    (tmp_path / "lib" / "views" / "__init__.py").write_text(offers, encoding="utf-8")
+    assert [path.stem for path in library.modules(tmp_path / "lib")] == ["map"]
+
+
 def test_a_long_signature_has_a_line_for_each_argument():
     head = f"def f(first, second: int = 1, /, third=None, *rest, {'long' * 20}: str = 'x', **others) -> int"
     made = library.call(ast.parse(head + ": pass").body[0])
