@@ -6,7 +6,6 @@ The stored notebooks do without, since they do not know where they will be publi
 publishes the book runs this and keeps the result on a branch of its own, which Colab opens.
 """
 
-import sys
 from pathlib import Path
 
 import nbformat
@@ -33,7 +32,8 @@ def main() -> None:
     config = yaml.safe_load((ROOT / "book" / "_config.yml").read_text(encoding="utf-8"))
     address = config["repository"]["url"].rstrip("/")
     if not address:
-        sys.exit("No address is set in book/_config.yml, so the notebooks are left as they are.")
+        print("No address is set in book/_config.yml, so the notebooks are left as they are.")
+        return
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         notebook = with_first_cell(nbformat.read(path, as_version=4), address)
         part = path.with_name(path.name + ".new")
