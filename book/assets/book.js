@@ -2,3 +2,8 @@
 if (location.protocol === "file:" && globalThis.DOCUMENTATION_OPTIONS) {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
+
+// The theme's arrows that unfold a part of the contents have no name.
+for (const arrow of document.querySelectorAll(".bd-sidebar-primary summary")) {
+  arrow.setAttribute("aria-label", "Show or hide the pages of this part");
+}

@@ -105,7 +105,7 @@ def test_every_source_that_a_chapter_links_to_is_in_the_bibliography(tmp_path):
 
 def test_the_bibliography_says_where_a_source_is_cited():
     page = references.page(ROOT / "book" / "references.bib", STORED)
-    (line,) = [line for line in page.splitlines() if "Layer Normalization" in line]
+    (line,) = [line for line in page.splitlines() if "[Layer Normalization]" in line]
     assert line == (
         "- Jimmy Lei Ba, Jamie Ryan Kiros and Geoffrey E. Hinton (2016). [Layer Normalization]"
         "(https://arxiv.org/abs/1607.06450). *arXiv*. Cited in chapter [6](#chapter-6)."
@@ -170,7 +170,8 @@ def test_the_library_s_page_is_its_docstrings(tmp_path):
     assert "```text\nscores = query key / sqrt(width)\n```" in page and "```text\na   b\n```" in page
     assert "- `query`: what \\*asks\\*, of shape \\(batch, d\\_k\\)." in page
     assert (
-        "Raises ValueError for a `width` below 1.\n" in page and "\nSource: A and B 2017, section 3." in page
+        "Raises ValueError for a `width` below 1.\n" in page
+        and "\nSource\\: A and B 2017, section 3." in page
     )
     assert "class Head(Module)\n    size: int = 3\n    def __init__(self, size: int)\n```" in page
     assert "### `Head.forward`" in page and "Not shown" not in page
