@@ -91,14 +91,12 @@ class Visit:
     page: object
     home: str
     troubles: list = field(default_factory=list)
-    weights: dict = field(default_factory=dict)
 
     def go(self, name):
         """Open a page of the book and wait until its formulas and views stand."""
         self.troubles.clear()
-        self.weights.clear()
         self.page.goto(self.home + name)
-        self.page.wait_for_function(READY, timeout=30000)
+        self.page.wait_for_function(READY)
         return self.page
 
 
@@ -114,6 +112,7 @@ def visit(browser, site, address):
 
     def open_window(width=1440, scheme="light", from_files=False):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(60000)
         contexts.append(context)
         home = site.as_uri() + "/" if from_files else address
         found = Visit(context.new_page(), home)
@@ -127,11 +126,8 @@ def visit(browser, site, address):
                 found.troubles.append(f"asks for {request.url}")
 
         def answered(response):
-            if response.url.startswith(home):
-                if response.status >= 400:
-                    found.troubles.append(f"{response.status} for {response.url}")
-                size = int(response.headers.get("content-length", 0))
-                found.weights[response.url.split("?")[0].split("#")[0]] = size
+            if response.status >= 400:
+                found.troubles.append(f"{response.status} for {response.url}")
 
         found.page.on("console", told)
         found.page.on("pageerror", lambda error: found.troubles.append(str(error)))
