@@ -3,6 +3,7 @@
     python3 course.py lab [options of JupyterLab]     open the course in the browser
     python3 course.py test [options of pytest]        run all the tests
     python3 course.py notebooks [03]                  execute the chapters anew, or that one
+    python3 course.py book [--serve | --pdf]          build the book; show it, or print it
     python3 course.py bench [options]                 train the translators of the benchmark
 
 Each command first makes the virtual environment .venv and installs the course in it, unless that is
@@ -50,11 +51,15 @@ def main(command="help", *arguments):
         # The learner's options come last, so that they win.
         become(["-m", "jupyterlab", "--ip=127.0.0.1", "--ServerApp.root_dir=" + os.getcwd()], root, arguments)
     elif command == "test":
-        set_up("lab", "test")
+        set_up("lab", "test", "book")
         become(["-m", "pytest"], arguments)
     elif command == "notebooks":
         set_up("lab", "test")
         become([os.path.join("notebooks", "build.py")], arguments)
+    elif command == "book":
+        # Printing needs a browser, and Playwright, which steers it, is one of the packages of the tests.
+        set_up(*(("test", "book") if "--pdf" in arguments else ("book",)))
+        become(["-m", "book.build"], arguments)
     elif command == "bench":
         set_up("lab")
         become([os.path.join("tests", "benchmarks", "translation.py")], arguments)

@@ -5,15 +5,17 @@
 
 Only the .py is edited. The .ipynb is stored with its outputs, so that a preview, Colab and the book show
 them without running anything. Two runs give the same bytes wherever numbers allow: nothing is stored that
-tells when, where or how fast a run was. Progress bars are therefore not stored at all. This file stands
-beside the chapters because it reads and writes nothing else.
+tells when, where or how fast a run was. Progress bars are therefore not stored at all. How long each chapter
+took is written to book/run_times.json, for its page in the book.
 """
 
 import base64
 import copy
 import hashlib
 import io
+import json
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -27,6 +29,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
+RUN_TIMES = FOLDER.parent / "book" / "run_times.json"
 LONGEST_CELL = 600  # seconds; a chapter should take 90
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -180,6 +183,27 @@ def build(source):
     return target
 
 
+def note_run_time(chapter, seconds, path=None):
+    """Keep how long a chapter took, and on what, for its page in the book."""
+    path = RUN_TIMES if path is None else path
+    times = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    times[chapter] = {"seconds": round(seconds), "cores": os.cpu_count(), "processor": processor()}
+    lines = ",\n".join(f'  "{name}": {json.dumps(times[name])}' for name in sorted(times))
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def processor():
+    """The processor's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def main(only=""):
     wanted = [source for source in chapters() if source.name.startswith(only)]
     if not wanted:
@@ -197,6 +221,7 @@ def main(only=""):
             )
         else:
             seconds, size = time.perf_counter() - start, target.stat().st_size / 1000
+            note_run_time(source.stem, seconds)
             print(f"{source.stem}  {seconds:.0f} s  {size:.0f} kB", flush=True)
     sys.exit(failed)
 

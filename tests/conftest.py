@@ -14,6 +14,9 @@ import torch
 import course_lib.data.grammar
 import course_lib.widgets  # noqa: F401
 
+# One browser for all the tests that need one.
+from tests.browser import axe_source, browser, missing  # noqa: F401
+
 # From here on each call into course_lib is checked against its shape annotations, by beartype. A learner's
 # import is not slowed down by it.
 jaxtyping.install_import_hook("course_lib", "beartype.beartype")
@@ -25,6 +28,7 @@ collect_ignore = ["benchmarks"]
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: needs Chromium, Playwright, axe or node")
     # nbval's kernels inherit this environment: nobody's own IPython settings, and no network.
     settings = tempfile.mkdtemp()
     config.add_cleanup(lambda: shutil.rmtree(settings, ignore_errors=True))

@@ -43,7 +43,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
         time.sleep(600)
     needs = "".join("Requires-Dist: " + line for line in open("needs"))
     metadata = "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n"
-    metadata += "Provides-Extra: lab\\nProvides-Extra: test\\n"
+    metadata += "Provides-Extra: lab\\nProvides-Extra: test\\nProvides-Extra: book\\n"
     files = {
         "tiny.pth": os.getcwd() + "\\n",
         "tiny-1.dist-info/METADATA": metadata + needs,
@@ -98,7 +98,8 @@ def bare(tmp_path):
     """A tiny course that was never set up."""
     folder = tmp_path / "x y ü"
     files = {"pyproject.toml": PYPROJECT, "backend.py": BACKEND, "constraints.txt": "", "needs": ""}
-    echoes = ("jupyterlab.py", "pytest.py", "notebooks/build.py", "tests/benchmarks/translation.py")
+    echoes = ["jupyterlab.py", "pytest.py", "notebooks/build.py", "book/build.py"]
+    echoes += ["tests/benchmarks/translation.py"]
     for name, text in (files | dict.fromkeys(echoes, ECHO)).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
@@ -129,7 +130,8 @@ def test_commands_set_themselves_up_once_and_pass_on_their_options(new):
     result = make(new, "test", "ARGS=-k 'this or that'")
     assert called(result) == [prefix, str(new), ["-k", "this or that"]]
     assert "Installing" in result.stderr  # what testing needs beyond the lab
-    for command, options in [("notebooks", []), ("bench", [])]:
+    commands = {"notebooks": [], "bench": [], "book": [], "book-serve": ["--serve"], "book-pdf": ["--pdf"]}
+    for command, options in commands.items():
         result = make(new, command)
         assert called(result) == [prefix, str(new), options] and result.stderr == ""
     assert called(make(new, "notebooks", "ONLY=03"))[2] == ["03"]

@@ -4,6 +4,8 @@ That the chapters run today is nbval's part: pytest collects notebooks/ beside t
 """
 
 import io
+import json
+import os
 import re
 import subprocess
 import sys
@@ -320,6 +322,17 @@ def test_failing_cell_is_named_and_the_old_notebook_stays(sample, monkeypatch, c
     )
     assert sample.with_suffix(".ipynb").read_bytes() == before
     assert [path.name for path in sample.parent.glob("*.new")] == []
+
+
+def test_run_times_are_kept_for_the_book(tmp_path):
+    path = tmp_path / "run_times.json"
+    build.note_run_time("02_second", 61.6, path)
+    build.note_run_time("01_first", 7.2, path)
+    build.note_run_time("02_second", 58.4, path)
+    times = json.loads(path.read_text(encoding="utf-8"))
+    assert [(name, time["seconds"]) for name, time in times.items()] == [("01_first", 7), ("02_second", 58)]
+    assert times["01_first"]["cores"] == os.cpu_count() and times["01_first"]["processor"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run_times.json"]
 
 
 def test_unknown_chapter_is_said_to_be_unknown():

@@ -51,12 +51,12 @@ def unpinned(pyproject, constraints):
 
 
 def make_targets(makefile):
-    return set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
 
 def unknown_targets(text, makefile):
     """The targets that a text tells its reader to make, and that there are not."""
-    return set(re.findall(r"(?:`|^ +)make ([a-z]+)", text, re.MULTILINE)) - make_targets(makefile)
+    return set(re.findall(r"(?:`|^ +)make ([a-z-]+)", text, re.MULTILINE)) - make_targets(makefile)
 
 
 def broken_links(text):
@@ -117,7 +117,7 @@ def test_readme_names_targets_that_there_are():
 
 def test_make_help_lists_every_target():
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert set(re.findall(r"^  make ([a-z]+)\t", listed, re.MULTILINE)) == make_targets(read("Makefile"))
+    assert set(re.findall(r"^  make ([a-z-]+)\t", listed, re.MULTILINE)) == make_targets(read("Makefile"))
 
 
 def test_readme_links_lead_somewhere():
@@ -164,3 +164,29 @@ def test_benchmarks_start_by_the_command_they_name(path):
     command = [sys.executable, str(path.relative_to(ROOT)), "--help"]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.startswith("usage:"), result.stderr
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def workflow_commands(path):
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+def test_workflows_run_what_there_is():
+    commands = {path.stem: "\n".join(workflow_commands(path)) for path in WORKFLOWS}
+    assert commands.keys() == {"newest", "publish", "test"}
+    assert commands["test"] == ".ci/run"
+    assert "make book" in commands["publish"] and "book.generate.colab" in commands["publish"]
+    for text in commands.values():
+        assert set(re.findall(r"make ([a-z-]+)", text)) <= make_targets(read("Makefile"))
+        modules = re.findall(r"-m ((?:book|course_lib)[\w.]*)", text)
+        assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules)
+    assert ".[lab,test,book]" in commands["newest"] and "constraint" not in commands["newest"]
+
+
+def test_the_newest_releases_are_tried_once_a_week():
+    # YAML reads the word "on" as True.
+    (schedule,) = yaml.safe_load(read(".github/workflows/newest.yml"))[True]["schedule"]
+    assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", schedule["cron"])

@@ -21,7 +21,7 @@ from course_lib.widgets import attention_map, head_view, model_view
 from course_lib.widgets.output import View, _packed_script
 
 # The browser is found and started as the tests do it.
-sys.path.append(str(Path(__file__).parents[1] / "widgets"))
+sys.path.append(str(Path(__file__).parents[1]))
 
 PAINTED = """
 () => new Promise((done) => {
@@ -60,7 +60,7 @@ def cases() -> list[tuple[str, int, View, float]]:
 
 
 def measure(runs: int) -> list[dict]:
-    from conftest import CHROMIUM_OPTIONS, find_chromium
+    from browser import CHROMIUM_OPTIONS, find_chromium
     from playwright.sync_api import sync_playwright
 
     results = []

@@ -1,0 +1,21 @@
+"""Pieces of Markdown, made from text that is not Markdown."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+
+def escape(text: str) -> str:
+    """Return text that Markdown and HTML show as it is, also inside a table."""
+    return re.sub(r"([\\`*_{}\[\]<>&#|$~^:@!()])", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> str:
+    """Return a table of finished cells; columns from number `right` on are set to the right."""
+    right = len(head) if right is None else right
+    rule = ["---" if column < right else "--:" for column in range(len(head))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows]) + "\n"
+
+
+def join(words: Sequence[str], last: str = " and ") -> str:
+    """Return "a", "a and b", or "a, b and c"."""
+    return last.join(filter(None, [", ".join(words[:-1]), words[-1]]))
