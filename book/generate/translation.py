@@ -48,7 +48,7 @@ def section(results: dict, images: Path) -> str:
 
 INTRODUCTION = """\
 The translators of chapters 2 and 6, trained on real sentences: the recurrent one with and without attention,
-and the Transformer. Data, split, vocabulary, batches and minutes of training are the same for all.
+and the Transformer. Data, split, vocabulary and minutes of training are the same for all.
 """
 
 
