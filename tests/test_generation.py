@@ -74,6 +74,7 @@ def test_distributions_by_hand():
     # The temperature comes before top-p: at 0.5 the likeliest has 0.25 / 0.325 = 0.77 of all.
     assert_close(probabilities(shares, temperature=0.5, top_p=0.75), exact(0, 1, 0, 0, 0))
     assert_close(probabilities([1.0, 1.0, 1.0], top_k=2), exact(0.5, 0.5, 0))  # equals: the lower id first
+    assert_close(probabilities([1.0] * 1009, top_k=3)[:5], exact(1 / 3, 1 / 3, 1 / 3, 0, 0))
     # What was said: 2 is halved, -2 is doubled, and how often it was said does not matter.
     penalised = probabilities([2.0, -2.0, 0.5], text=[0, 1, 0, 0], repetition_penalty=2.0)
     assert_close(penalised, torch.tensor([1.0, -4.0, 0.5], dtype=torch.float64).softmax(0))
