@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from course_lib.checkpoints import read_weights
@@ -27,13 +28,16 @@ _FIXED = {
 }
 
 
-def load_gpt2(weights: str | os.PathLike | Mapping[str, Tensor], num_heads: int | None = None) -> GPT:
+def load_gpt2(
+    weights: str | os.PathLike | Mapping[str, Tensor], num_heads: int | None = None, download: bool = True
+) -> GPT:
     """Build a GPT with weights of GPT-2's published layout, that of Hugging Face.
 
     weights: a file model.safetensors, a folder that holds one, a name to download ("gpt2": 548 MB, once), or
         the tensors themselves by name, as `GPT2LMHeadModel(...).state_dict()` gives them.
     num_heads: the tensors do not say it. If left out, it is what config.json beside the file says, and
         otherwise d_model / 64, since all published GPT-2 have heads of width 64.
+    download: whether a published model may be fetched if it is not on this machine yet.
 
     There a linear map is stored as (in, out), the transpose of nn.Linear's matrix, and one map makes queries,
     keys and values, in this order. Names, shapes and values are checked before a model is built.
@@ -44,7 +48,7 @@ def load_gpt2(weights: str | os.PathLike | Mapping[str, Tensor], num_heads: int 
     """
     said = {}
     if not isinstance(weights, Mapping):
-        weights, said = _find(weights)
+        weights, said = _find(weights, download)
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise TypeError(f"weights go from names to tensors, got {name!r:.80}: {type(value).__name__}")
@@ -56,7 +60,23 @@ def load_gpt2(weights: str | os.PathLike | Mapping[str, Tensor], num_heads: int 
     return model.eval()
 
 
-def _find(place: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
+def load_gpt2_tokenizer(download: bool = True) -> Tokenizer:
+    """Build the byte-pair encoder that GPT-2's published weights were trained with: 50,257 tokens.
+
+    download: whether its two files (1.5 MB) may be fetched if they are not on this machine yet.
+    Raises DataUnavailable where they cannot be had.
+    Source: Radford et al. 2019, section 2.2.
+    """
+    vocabulary = json.loads(fetch("gpt2/vocab.json", download))
+    # The first line names the format's version; each other one is a pair, with a blank between its parts.
+    lines = fetch("gpt2/merges.txt", download).decode("utf-8").rstrip("\n").split("\n")[1:]
+    tokenizer = Tokenizer(models.BPE(vocabulary, [tuple(line.split(" ")) for line in lines]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _find(place: str | os.PathLike, download: bool) -> tuple[dict[str, Tensor], dict]:
     """Read the tensors of a file, a folder or a published model, and what config.json says beside them."""
     if not isinstance(place, str | os.PathLike):
         raise TypeError(
@@ -75,7 +95,7 @@ def _find(place: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     if path.is_file():
         return read_weights(path), _read_config(path.with_name("config.json"))
     if place in PUBLISHED:
-        return load(fetch(f"{place}/model.safetensors")), {}
+        return load(fetch(f"{place}/model.safetensors", download)), {}
     raise FileNotFoundError(
         f"there is no file or folder {place}, and no published model of that name; give a path to "
         f"model.safetensors, or one of {', '.join(PUBLISHED)}"

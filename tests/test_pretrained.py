@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from course_lib import pretrained
-from course_lib.data import download
+from course_lib.data import download, load_text
 from course_lib.data.download import DataUnavailable
+from course_lib.data.text import train_byte_pairs
 from course_lib.models.gpt import GPT
-from course_lib.pretrained import load_gpt2
+from course_lib.pretrained import load_gpt2, load_gpt2_tokenizer
 from tests.torch_twins import shake
 
 VOCAB, CONTEXT, HEADS, D_K, D_FF, BLOCKS = 17, 13, 3, 11, 23, 5
@@ -115,6 +116,45 @@ def test_published_names_have_their_files():
     for name in pretrained.PUBLISHED:
         for file in ("model.safetensors", "vocab.json", "merges.txt"):
             assert f"{name}/{file}" in download.FILES
+
+
+def put(monkeypatch, folder, path, content):
+    """Make the folder serve this content for a pinned file."""
+    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).write_bytes(content)
+    record = download.DataFile(path, "https://e.org", len(content), hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(download.FILES, path, record)
+    monkeypatch.setenv(download.FOLDER_VARIABLE, str(folder))
+
+
+def test_the_tokenizer_cuts_as_transformers_does_from_the_same_files(tmp_path, monkeypatch):
+    trained = json.loads(train_byte_pairs(load_text("python-docs")[:50_000], 500).to_str())["model"]
+    merges = [" ".join(pair) for pair in trained["merges"]]
+    put(monkeypatch, tmp_path, "gpt2/vocab.json", json.dumps(trained["vocab"]).encode())
+    put(monkeypatch, tmp_path, "gpt2/merges.txt", "\n".join(["#version: 0.2", *merges, ""]).encode())
+    theirs = transformers.GPT2Tokenizer(
+        vocab=trained["vocab"], merges=[tuple(pair) for pair in trained["merges"]]
+    )
+    ours = load_gpt2_tokenizer()
+    for text in (
+        load_text("python-docs")[60_000:70_000],
+        "it's  naïve: 你好, don't\n\n\tstop __init__ 12345",
+    ):
+        ids = ours.encode(text).ids
+        assert ids == theirs(text)["input_ids"] and len(ids) < 0.9 * len(text.encode())
+        assert ours.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    "load", [lambda: load_gpt2("gpt2", download=False), lambda: load_gpt2_tokenizer(False)]
+)
+def test_nothing_is_fetched_when_told_not_to(tmp_path, monkeypatch, load):
+    monkeypatch.delenv(download.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(download, "_transfer", lambda *_: pytest.fail("it asked the network"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataUnavailable, match="not on this machine"):
+        load()
 
 
 def test_nothing_pickled_is_read(tmp_path):

@@ -1,6 +1,6 @@
 """Data that a chapter needs: words and numbers, sentence pairs, texts, and checked downloads."""
 
-from course_lib.data.text import CharacterVocabulary, load_text
+from course_lib.data.text import CharacterVocabulary, load_text, train_byte_pairs
 from course_lib.data.translation import TranslationData, TranslationPair, load_translation
 from course_lib.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, detokenize, tokenize
 
@@ -17,4 +17,5 @@ __all__ = [
     "load_text",
     "load_translation",
     "tokenize",
+    "train_byte_pairs",
 ]

@@ -92,11 +92,12 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("attention-you-can-check"))
 
 
-def fetch(file: str | DataFile) -> bytes:
+def fetch(file: str | DataFile, download: bool = True) -> bytes:
     """Return the decompressed content of a data file, checked against its pinned digest.
 
     Args:
         file: a path listed in `FILES`, such as "multi30k/train.en.gz", or a record of your own.
+        download: whether to ask the network for a file that is not on this machine yet.
 
     Raises:
         TypeError: `file` is neither a path nor a record.
@@ -128,6 +129,8 @@ def fetch(file: str | DataFile) -> bytes:
         pass
     except _BadContent:
         _disk(file, cached.unlink, missing_ok=True)
+    if not download:
+        raise _unavailable(file, "not on this machine, and download=False says not to fetch it", "none")
     return _download(file, cached)
 
 

@@ -1,7 +1,8 @@
-"""Texts from the interpreter and from a checked file, and their characters as tokens."""
+"""Texts from the interpreter and from a checked file, and their characters and byte pairs as tokens."""
 
 import hashlib
 import os
+import re
 import sys
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from course_lib.data import download
 from course_lib.data.download import DataUnavailable
-from course_lib.data.text import CharacterVocabulary, load_text
+from course_lib.data.text import PIECES, CharacterVocabulary, load_text, train_byte_pairs
 
 
 def test_python_docs_come_from_the_interpreter_itself():
@@ -63,6 +64,36 @@ def test_ids_are_places():
     assert vocabulary.encode("") == [] and vocabulary.decode([]) == ""
 
 
+def test_pairs_are_merged_by_their_number_and_never_across_pieces():
+    tokenizer = train_byte_pairs("aab aab aab ab", vocab_size=258)
+    # "a", "b" stands four times, the others three times and less; then "a", "ab" three times.
+    assert tokenizer.get_vocab_size() == 258
+    assert tokenizer.id_to_token(256) == "ab" and tokenizer.id_to_token(257) == "aab"
+    assert tokenizer.encode("aab aab").tokens == ["aab", "Ġ", "aab"]
+    assert train_byte_pairs("ab", vocab_size=1000).get_vocab_size() == 257  # there is no other pair
+
+
+@pytest.mark.parametrize(
+    "text, pieces",
+    [
+        ("The_x  is 12.5!\n\n  end", ["The", "_", "x", " ", " is", " 12", ".", "5", "!", "\n\n ", " end"]),
+        ("don't — naïve 你好", ["don", "'", "t", " —", " naïve", " 你好"]),
+    ],
+)
+def test_pieces(text, pieces):
+    assert re.findall(PIECES, text) == pieces
+    tokenizer = train_byte_pairs(text, vocab_size=256)
+    found = [text[first:last] for _, (first, last) in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+    assert found == pieces, "the library's regular expressions read the pattern as Python's do"
+
+
+@given(st.text())
+def test_every_text_can_be_encoded_and_comes_back(text):
+    ids = DOCS_TOKENIZER.encode(text).ids
+    assert DOCS_TOKENIZER.decode(ids) == text and len(ids) <= len(text.encode())
+
+
+DOCS_TOKENIZER = train_byte_pairs(load_text("python-docs")[:20_000], vocab_size=400)
 CAB = CharacterVocabulary("cab")
 V, T = ValueError, TypeError
 BAD_CALLS = [
@@ -78,6 +109,10 @@ BAD_CALLS = [
     ("CharacterVocabulary('abca')", V, ["each once", "from_text"]),
     ("CharacterVocabulary.from_text('')", V, ["at least one"]),
     ("CharacterVocabulary(['a'])", T, ["one string"]),
+    ("train_byte_pairs('', 300)", V, ["the text is empty"]),
+    ("train_byte_pairs('a', 255)", V, ["255", "at least 256"]),
+    ("train_byte_pairs('a', 300.0)", V, ["300.0"]),
+    ("train_byte_pairs(['a'], 300)", T, ["one string"]),
 ]
 
 
