@@ -648,7 +648,7 @@ def knowable(period):
     return torch.arange(LENGTH) >= period
 
 
-def grow(num_blocks, steps=600, learning_rate=5e-3):
+def grow(num_blocks, steps=600, learning_rate=3e-3):
     torch.manual_seed(0)
     sizes = {"d_model": 96, "num_heads": 4, "d_ff": 96, "dropout": 0.0, "positions": "rotary"}
     model = GPT(GPTConfig(VOCAB, LENGTH, num_blocks=num_blocks, **sizes))
