@@ -4,9 +4,12 @@ attention          masks, scoring functions, attention layers, record_attention
 batches            sentence pairs in padded batches, and the loss on one
 checkpoints        weights in files
 data               sentences with their vocabulary, and checked downloads
-decoding           greedy decoding
+decoding           greedy decoding and beam search of a translation
+generation         continuing a text: greedy, sampled, with a cache and without
 metrics            BLEU, alignment error rate, perplexity
+models.gpt         GPT, decoder-only
 models.seq2seq     the recurrent translator, with Bahdanau's attention and without
+pretrained         published weights
 training           fit, the training loop
 widgets            live views of attention
 """

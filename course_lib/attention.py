@@ -384,6 +384,7 @@ class MultiHeadAttention(_AttentionLayer):
         key, value = projected
         _check_pair("query of each head", query, "projected key", key)
         _check_key_and_value(key, value)
+        query, key = self._mark_positions(query, key)
 
         if mask is not None:
             mask = _fit_mask(mask, torch.Size((*query.shape[:-1], key.shape[-2])))
@@ -409,6 +410,12 @@ class MultiHeadAttention(_AttentionLayer):
         _check_projection("value", value, self.value_projection.weight)
         _check_key_and_value(key, value)
         return self._split_heads(self.key_projection(key)), self._split_heads(self.value_projection(value))
+
+    def _mark_positions(
+        self, query: Float[Tensor, "batch head query d_k"], key: Float[Tensor, "batch head key d_k"]
+    ) -> tuple[Float[Tensor, "batch head query d_k"], Float[Tensor, "batch head key d_k"]]:
+        """What a kind of attention with positions of its own does before it compares; here nothing."""
+        return query, key
 
     def _split_heads(
         self, projected: Float[Tensor, "batch position d_model"]

@@ -1,4 +1,4 @@
-"""Sentence pairs, padded and cut into batches of like length, and the loss of a translator on a batch."""
+"""Batches, and the loss of a model on one: sentence pairs for a translator, windows of a text for a GPT."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -131,7 +131,93 @@ def translation_loss(
     return loss, tokens
 
 
-def _id_lists(name: str, sentences: Sequence[Sequence[int]]) -> list[list[int]]:
+class WindowBatches:
+    """Cut a long text into batches of windows, as a language model is trained on them.
+
+    tokens: the ids of the text, one after another.
+    context_length: how many tokens the model reads at once. A window has one more, so that each token that is
+        read has a next one; a batch is a tensor (batch, context_length + 1).
+    seed: where the shuffling starts. Every epoch begins its first window at another place, and each token is
+        predicted at most once an epoch. With None nothing is shuffled, and the windows follow one another
+        from the first token on, as suits validation.
+
+    Windows overlap by one token: the last of one, only predicted there, is the first that the next one reads.
+    What is left at the end, less than a window, is left out.
+    Raises ValueError for a text shorter than one window and for sizes below 1; TypeError for tokens that are
+    not numbered.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[int] | Int[Tensor, " token"],
+        context_length: int,
+        batch_size: int = 32,
+        seed: int | None = None,
+    ):
+        for name, number in (("context_length", context_length), ("batch_size", batch_size)):
+            if not _is_whole(number) or number < 1:
+                raise ValueError(f"{name} is {number!r}; give a whole number of at least 1")
+        if seed is not None and not _is_whole(seed):
+            raise TypeError(f"seed must be a whole number or None, got {seed!r}")
+        self.tokens = torch.tensor(_id_lists("text", [tokens])[0])
+        if len(self.tokens) < context_length + 1:
+            raise ValueError(
+                f"the text has {len(self.tokens)} tokens, but a window needs {context_length + 1}: "
+                f"context_length={context_length} to read, and the one after them to predict"
+            )
+        self.context_length, self.batch_size = context_length, batch_size
+        self.generator = None if seed is None else torch.Generator().manual_seed(int(seed))
+
+    def __len__(self) -> int:
+        return math.ceil(self._number_of_windows() / self.batch_size)
+
+    def __iter__(self) -> Iterator[Int[Tensor, "batch context_plus_one"]]:
+        count, first = self._number_of_windows(), 0
+        order = torch.arange(count)
+        if self.generator is not None:
+            spare = len(self.tokens) - 1 - count * self.context_length
+            first = int(torch.randint(min(self.context_length, spare + 1), (), generator=self.generator))
+            order = order[torch.randperm(count, generator=self.generator)]
+        within = torch.arange(self.context_length + 1)
+        for rows in order.split(self.batch_size):
+            yield self.tokens[first + rows[:, None] * self.context_length + within]
+
+    def _number_of_windows(self) -> int:
+        """In order as many as fit; shuffled as many as fit from any of the first context_length places."""
+        predicted = len(self.tokens) - 1
+        if self.generator is not None:
+            predicted = max(predicted - self.context_length + 1, self.context_length)
+        return predicted // self.context_length
+
+
+def next_token_loss(
+    model: nn.Module, batch: Int[Tensor, "batch context_plus_one"]
+) -> tuple[Float[Tensor, ""], int]:
+    """Give the mean cross-entropy of each next token, and the number of tokens it is a mean over.
+
+        loss = -(1/n) sum_i log p(y_i | y_1 .. y_{i-1})
+
+    batch: ids, of which the model is fed all but the last of each row, and must predict all but the first.
+    Raises TypeError for anything but such a tensor, ValueError for rows of a single token.
+    """
+    whole = isinstance(batch, Tensor) and not batch.is_floating_point() and batch.dtype != torch.bool
+    if not whole or batch.ndim != 2:
+        got = repr(batch)[:80]
+        if isinstance(batch, Tensor):
+            got = f"{batch.dtype} of shape {tuple(batch.shape)}"
+        raise TypeError(
+            f"batch must hold token ids (batch, context_length + 1), as WindowBatches gives them, got {got}"
+        )
+    if batch.shape[0] == 0 or batch.shape[1] < 2:
+        raise ValueError(
+            f"batch has shape {tuple(batch.shape)}; there must be a row, and in it a token to read and one "
+            f"to predict"
+        )
+    logits, wanted = model(batch[:, :-1]), batch[:, 1:]
+    return F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten()), wanted.numel()
+
+
+def _id_lists(name: str, sentences: Iterable) -> list[list[int]]:
     """Give each sentence as a list of ids, after checking that it is one."""
     if isinstance(sentences, str) or not isinstance(sentences, Iterable):
         raise TypeError(f"{name}s must be a list of sentences, got {sentences!r:.80}")

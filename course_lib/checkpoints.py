@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 
 def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
@@ -32,19 +32,11 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
     Raises FileNotFoundError, or ValueError for a file that is damaged or belongs to another model.
     """
     _check_model(model)
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(
             f"there is no checkpoint at {path}; train the model and save_checkpoint it first"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open cannot be iterated over)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}); it was cut short or is something else: "
-            f"save the checkpoint again"
-        ) from error
+    found = read_weights(path)
     expected = model.state_dict()
     missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unknown:
@@ -60,6 +52,21 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
                 f"was saved with"
             )
     model.load_state_dict(found)
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file; nothing in such a file can be executed.
+
+    Raises FileNotFoundError, or ValueError for a file that is damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open cannot be iterated over)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); it was cut short or is something else: "
+            f"save or download it again"
+        ) from error
 
 
 def _check_model(model: nn.Module) -> None:

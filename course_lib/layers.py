@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from course_lib.attention import MultiHeadAttention, _check_axes, _check_projection, _check_sizes
+from course_lib.positions import RotaryAttention
 
 Past = Float[Tensor, "2 batch head _ d_k"]  # the keys, and the values, of positions already seen
 
@@ -22,18 +23,23 @@ class FeedForward(nn.Module):
 
     Shapes: (..., d_model) to (..., d_model), with d_ff numbers in between. `dropout` is applied to those.
 
-    Raises ValueError for a size below 1 and for an activation other than "relu" and "gelu".
-    Source: Vaswani et al. 2017, section 3.3, with ReLU; GPT and the Vision Transformer use GELU.
+    activation: "relu", "gelu", or "gelu_tanh", which is GELU with tanh in the place of the exact erf:
+
+        0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+
+    Raises ValueError for a size below 1 and for any other activation.
+    Sources: Vaswani et al. 2017, section 3.3, with ReLU; Hendrycks and Gimpel 2016, section 2, for both kinds
+    of GELU. The Vision Transformer uses the exact one, GPT the other.
     """
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0, activation: str = "relu"):
         super().__init__()
         _check_sizes(1, d_model=d_model, d_ff=d_ff)
-        activations = {"relu": nn.ReLU, "gelu": nn.GELU}
+        activations = {"relu": nn.ReLU(), "gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh")}
         if activation not in activations:
-            raise ValueError(f"activation is {activation!r}; choose 'relu' or 'gelu'")
+            raise ValueError(f"activation is {activation!r}; choose 'relu', 'gelu' or 'gelu_tanh'")
         self.expand = nn.Linear(d_model, d_ff)
-        self.activation = activations[activation]()
+        self.activation = activations[activation]
         self.dropout = nn.Dropout(dropout)
         self.contract = nn.Linear(d_ff, d_model)
         for linear in (self.expand, self.contract):
@@ -75,7 +81,8 @@ class EncoderBlock(nn.Module):
 
     x = residual(x, self-attention),    x = residual(x, feed-forward)
 
-    With a causal mask this is the block of a decoder-only model such as GPT.
+    With a causal mask this is the block of a decoder-only model such as GPT. With `rotary` its attention
+    knows positions by itself.
 
     Raises ValueError if num_heads does not divide d_model, and for input without three axes.
     Source: Vaswani et al. 2017, section 3.1.
@@ -89,9 +96,11 @@ class EncoderBlock(nn.Module):
         dropout: float = 0.0,
         norm_first: bool = True,
         activation: str = "relu",
+        rotary: bool = False,
     ):
         super().__init__()
-        self.attention = MultiHeadAttention(d_model, num_heads, dropout)
+        attention = RotaryAttention if rotary else MultiHeadAttention
+        self.attention = attention(d_model, num_heads, dropout)
         self.attention_residual = ResidualConnection(d_model, dropout, norm_first)
         self.feed_forward = FeedForward(d_model, d_ff, dropout, activation)
         self.feed_forward_residual = ResidualConnection(d_model, dropout, norm_first)

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from course_lib.attention import (
+    MultiHeadAttention,
     _AttentionLayer,
     _check_dtypes,
     _check_key_and_value,
@@ -134,7 +135,6 @@ def apply_rotary(
     a' = a cos(p w) - b sin(p w),    b' = b cos(p w) + a sin(p w),    w = base^(-2i / d_k) for pair i
 
     Rotate queries and keys, not values. Then the score of a query at m and a key at n depends on m - n alone.
-    Keys are cached rotated.
 
     `positions` broadcasts to x without its last axis; without it they count from 0. `offset` is added.
     Which columns pair up is a convention, and trained weights fit only one. By default column i goes with
@@ -164,6 +164,31 @@ def apply_rotary(
     a, b = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
     rotated = (a * cos - b * sin, b * cos + a * sin)
     return torch.stack(rotated, dim=-1).flatten(-2) if interleaved else torch.cat(rotated, dim=-1)
+
+
+class RotaryAttention(MultiHeadAttention):
+    """Multi-head attention of positions to one another, with queries and keys rotated by where they stand.
+
+    score(m, n) = R(m) q_m . R(n) k_n,    which depends on the positions by m - n alone
+
+    Keys count from 0, and the queries are the last of their positions, as in `causal_mask`. So a cache of
+    keys says by its length where a new query stands, and no offset can be forgotten. For that `project`, and
+    with it the cache, gives keys as they are before the rotation; each call rotates them.
+
+    Raises ValueError if d_k is odd.
+    Source: Su et al. 2021, section 3.2.2, equation 16.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
+        super().__init__(d_model, num_heads, dropout, bias)
+        if self.d_k % 2:
+            raise ValueError(
+                f"rotary positions turn pairs of columns, so the width of a head must be even; "
+                f"d_model={d_model} and num_heads={num_heads} give {self.d_k}"
+            )
+
+    def _mark_positions(self, query, key):
+        return apply_rotary(query, offset=key.shape[-2] - query.shape[-2]), apply_rotary(key)
 
 
 # ------------------------------------------------------------------------------- relative positions

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
-from course_lib.batches import PairBatch, PairBatches, translation_loss
+from course_lib.batches import PairBatch, PairBatches, WindowBatches, next_token_loss, translation_loss
 from course_lib.checkpoints import load_checkpoint, save_checkpoint
 
 __all__ = [
@@ -26,10 +26,12 @@ __all__ = [
     "NonFiniteLossError",
     "PairBatch",
     "PairBatches",
+    "WindowBatches",
     "fit",
     "learning_rate_factor",
     "load_checkpoint",
     "mean_loss",
+    "next_token_loss",
     "save_checkpoint",
     "translation_loss",
     "warmup_schedule",

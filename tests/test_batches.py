@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.batches import PairBatches, translation_loss
+from course_lib.batches import PairBatches, WindowBatches, next_token_loss, translation_loss
 
 
 def make_pairs(count, seed=0):
@@ -185,3 +185,87 @@ def test_sentences_may_be_tensors_arrays_and_tuples(kind):
     sentences = [[kind(ids) for ids in side] for side in ([[4], [5, 6]], [[1, 2], [1, 5, 2]])]
     [batch] = PairBatches(*sentences, batch_size=np.int64(64), seed=np.int64(3))
     torch.testing.assert_close(tuple(batch), tuple(expected))
+
+
+# ------------------------------------------------------------------------------- windows of a text
+
+TEXT = list(range(1009))  # a token is its own place
+
+
+def test_windows_in_order_predict_every_token_but_the_first_once():
+    windows = WindowBatches(TEXT, context_length=13, batch_size=7)
+    batches = list(windows)
+    assert len(batches) == len(windows) == 11
+    rows = torch.cat(batches)
+    assert rows.shape == (1008 // 13, 14)
+    assert rows[:, 1:].flatten().tolist() == TEXT[1 : 1 + 13 * len(rows)]
+    assert torch.equal(rows[1:, 0], rows[:-1, -1]), "what one window predicts last the next one reads first"
+
+
+def test_shuffled_windows_are_pieces_of_the_text_and_predict_no_token_twice():
+    windows = WindowBatches(TEXT, context_length=13, batch_size=7, seed=3)
+    starts = []
+    for _ in range(200):
+        batches = list(windows)
+        assert len(batches) == len(windows)
+        rows = torch.cat(batches)
+        assert torch.equal(rows, rows[:, :1] + torch.arange(14))
+        predicted = rows[:, 1:].flatten().tolist()
+        assert len(set(predicted)) == len(predicted) > 1008 - 2 * 13
+        assert rows[:, 0].tolist() != sorted(rows[:, 0].tolist())
+        starts.append(rows.min().item())
+    assert set(starts) == set(range(13)), "each place in a window comes to be the first"
+
+
+def test_same_seed_same_windows():
+    def epochs(seed):
+        windows = WindowBatches(torch.tensor(TEXT), context_length=13, seed=seed)
+        return [torch.cat(list(windows)).tolist() for _ in range(2)]
+
+    assert epochs(1) == epochs(1)
+    assert epochs(1) != epochs(2)
+    assert epochs(1)[0] != epochs(1)[1]
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("length", [14, 15, 26, 27, 28])
+def test_a_short_text_still_gives_windows(seed, length):
+    rows = torch.cat(list(WindowBatches(TEXT[:length], context_length=13, seed=seed)))
+    assert torch.equal(rows, rows[:, :1] + torch.arange(14))
+    assert len(rows) == (length - 1) // 13 if seed is None else len(rows) >= 1
+
+
+class Parrot(nn.Module):
+    """Says with certainty that the next token is the one it reads, plus one."""
+
+    def forward(self, tokens):
+        return 50.0 * nn.functional.one_hot((tokens + 1) % 17, 17)
+
+
+def test_next_token_loss_scores_the_token_after_each():
+    up, same = torch.tensor([[3, 4, 5, 6, 7]]), torch.tensor([[3, 3, 3, 3, 3]])
+    assert next_token_loss(Parrot(), up) == (pytest.approx(0.0), 4)
+    assert next_token_loss(Parrot(), same)[0].item() == pytest.approx(50.0)  # the control
+    both = next_token_loss(Parrot(), torch.cat([up, same]))
+    assert both[0].item() == pytest.approx(25.0) and both[1] == 8
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: WindowBatches(TEXT[:13], 13), ValueError, "13 tokens, but a window needs 14"),
+        (lambda: WindowBatches(TEXT, 0), ValueError, "context_length is 0"),
+        (lambda: WindowBatches(TEXT, 13, batch_size=True), ValueError, "batch_size is True"),
+        (lambda: WindowBatches(TEXT, 13, seed="a"), TypeError, "seed must be a whole number"),
+        (lambda: WindowBatches("a text", 3), TypeError, "number its tokens"),
+        (lambda: WindowBatches([], 3), ValueError, "no tokens"),
+        (lambda: next_token_loss(Parrot(), [[1, 2]]), TypeError, "as WindowBatches gives them"),
+        (lambda: next_token_loss(Parrot(), torch.ones(2, 3)), TypeError, "torch.float32 of shape"),
+        (lambda: next_token_loss(Parrot(), torch.tensor([1, 2])), TypeError, "of shape \\(2,\\)"),
+        (lambda: next_token_loss(Parrot(), torch.tensor([[1]])), ValueError, "one to predict"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_bad_windows_say_what_is_wrong(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

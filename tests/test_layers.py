@@ -1,12 +1,21 @@
 """The blocks: against PyTorch's own with copied weights, their cached steps, and bad calls."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from course_lib.attention import causal_mask, padding_mask
+from course_lib.attention import (
+    MultiHeadAttention,
+    causal_mask,
+    padding_mask,
+    record_attention,
+    scaled_dot_product_attention,
+)
 from course_lib.layers import DecoderBlock, EncoderBlock, FeedForward, ResidualConnection
+from course_lib.positions import RotaryAttention, apply_rotary
 from tests.torch_twins import copy_block, shake
 
 BATCH, SOURCE, TARGET, HEADS, D_K, D_FF = 2, 7, 5, 3, 11, 13
@@ -115,7 +124,7 @@ def test_dropout_acts_in_training_only():
     [
         (lambda: EncoderBlock(32, 3, 13), "num_heads must divide d_model"),
         (lambda: FeedForward(0, 13), "d_model must be an int of at least 1"),
-        (lambda: FeedForward(33, 13, activation="tanh"), "choose 'relu' or 'gelu'"),
+        (lambda: FeedForward(33, 13, activation="tanh"), "choose 'relu', 'gelu' or 'gelu_tanh'"),
         (lambda: EncoderBlock(33, 3, 13)(torch.randn(7, 33)), "batch, position, width"),
         (lambda: EncoderBlock(33, 3, 13)(torch.randn(2, 7, 31)), "31"),
         (lambda: DecoderBlock(33, 3, 13)(torch.randn(2, 5, 33), torch.randn(2, 7, 31)), "31"),
@@ -125,3 +134,40 @@ def test_dropout_acts_in_training_only():
 def test_bad_calls_speak_to_a_learner(unchecked_shapes, call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_gelu_tanh_is_the_formula_and_not_the_exact_gelu():
+    x = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    formula = 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    assert_close(FeedForward(7, 11, activation="gelu_tanh").activation(x), formula)
+    apart = (FeedForward(7, 11, activation="gelu").activation(x) - formula).abs().max()
+    assert 1e-4 < apart < 1e-3
+
+
+def test_rotary_attention_is_attention_of_rotated_heads():
+    torch.manual_seed(0)
+    d_model = HEADS * 14
+    layer = shake(RotaryAttention(d_model, HEADS).double())
+    x = torch.randn(BATCH, SOURCE, d_model, dtype=torch.float64)
+    plain = MultiHeadAttention(d_model, HEADS).double()
+    plain.load_state_dict(layer.state_dict())
+    query = layer.query_projection(x).unflatten(-1, (HEADS, 14)).transpose(1, 2)
+    key, value = plain.project(x)
+    heads, weights = scaled_dot_product_attention(
+        apply_rotary(query), apply_rotary(key), value, causal_mask(SOURCE)
+    )
+    wanted = layer.output_projection(heads.transpose(1, 2).flatten(2))
+    assert_close(layer(x, mask=causal_mask(SOURCE)), wanted)
+    assert not torch.allclose(plain(x, mask=causal_mask(SOURCE)), wanted)
+    with record_attention(layer) as maps:
+        layer(x, mask=causal_mask(SOURCE))
+    assert_close(maps[""], weights)
+
+
+def test_rotary_attention_places_queries_last():
+    torch.manual_seed(0)
+    layer = shake(RotaryAttention(HEADS * 14, HEADS).double())
+    x = torch.randn(BATCH, SOURCE, HEADS * 14, dtype=torch.float64)
+    assert_close(layer(x[:, 4:], projected=layer.project(x)), layer(x)[:, 4:])
+    with pytest.raises(ValueError, match=r"must be even.*give 11"):
+        RotaryAttention(D_MODEL, HEADS)

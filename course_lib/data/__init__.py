@@ -1,5 +1,6 @@
-"""Data that a chapter needs: words and numbers, sentence pairs, and checked downloads."""
+"""Data that a chapter needs: words and numbers, sentence pairs, texts, and checked downloads."""
 
+from course_lib.data.text import CharacterVocabulary, load_text, train_byte_pairs
 from course_lib.data.translation import TranslationData, TranslationPair, load_translation
 from course_lib.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, detokenize, tokenize
 
@@ -8,10 +9,13 @@ __all__ = [
     "EOS",
     "PAD",
     "UNK",
+    "CharacterVocabulary",
     "TranslationData",
     "TranslationPair",
     "Vocabulary",
     "detokenize",
+    "load_text",
     "load_translation",
     "tokenize",
+    "train_byte_pairs",
 ]

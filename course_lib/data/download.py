@@ -52,6 +52,8 @@ class DataFile:
 
 
 _MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
+_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
+_GPT2 = "https://huggingface.co/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/"
 _TABLE = """
 multi30k/train.de.gz            2110398 2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72
 multi30k/train.en.gz            1801238 460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6
@@ -62,8 +64,16 @@ multi30k/val.fr.gz                73924 5304e444d842e962b2dda4d816b70b22a1765b15
 multi30k/test_2016_flickr.de.gz   70649 4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16
 multi30k/test_2016_flickr.en.gz   62076 399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182
 multi30k/test_2016_flickr.fr.gz   72261 cb3160d69b002bb638e66cc7612fcd56cb0af82eadc9c142dedc438afb885ef6
+tiny-shakespeare/input.txt      1115394 86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed
+gpt2/vocab.json                 1042301 196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783
+gpt2/merges.txt                  456318 1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5
+gpt2/model.safetensors        548105171 248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707
 """
-_HOMES = {"multi30k": _MULTI30K}  # the folder of a path decides where it is downloaded from
+_HOMES = {
+    "multi30k": _MULTI30K,
+    "tiny-shakespeare": _SHAKESPEARE,
+    "gpt2": _GPT2,
+}  # the folder of a path decides where it is downloaded from
 
 
 def _read_table() -> Iterator[DataFile]:
@@ -82,11 +92,12 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("attention-you-can-check"))
 
 
-def fetch(file: str | DataFile) -> bytes:
+def fetch(file: str | DataFile, download: bool = True) -> bytes:
     """Return the decompressed content of a data file, checked against its pinned digest.
 
     Args:
         file: a path listed in `FILES`, such as "multi30k/train.en.gz", or a record of your own.
+        download: whether to ask the network for a file that is not on this machine yet.
 
     Raises:
         TypeError: `file` is neither a path nor a record.
@@ -118,6 +129,8 @@ def fetch(file: str | DataFile) -> bytes:
         pass
     except _BadContent:
         _disk(file, cached.unlink, missing_ok=True)
+    if not download:
+        raise _unavailable(file, "not on this machine, and download=False says not to fetch it", "none")
     return _download(file, cached)
 
 
@@ -182,7 +195,7 @@ def _unavailable(file: DataFile, problem: str, found: str) -> DataUnavailable:
         f"  found content    {found}\n"
         f"  public address   {file.address}\n"
         f"To go on without a network, set {FOLDER_VARIABLE} (now {looked}) to a folder that holds "
-        f'{file.path}, or use load_translation("grammar"), which needs no files.'
+        f'{file.path}, or use load_translation("grammar") or load_text("python-docs"), which need no files.'
     )
 
 
