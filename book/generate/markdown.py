@@ -19,3 +19,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: int | None 
 def join(words: Sequence[str], last: str = " and ") -> str:
     """Return "a", "a and b", or "a, b and c"."""
     return last.join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def provenance(machine: dict, date: str, command: str) -> str:
+    """Say on which machine, when, and by which command a result was found."""
+    words = (
+        f"{machine['processor']}, {machine['threads']} threads on {machine['cores']} cores, "
+        f"Python {machine['python']}, PyTorch {machine['torch']}"
+    )
+    return f"{escape(words)}:\n\n```text\n{date[:10]}  {command}\n```\n"

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from book.generate import translation
+from book.generate import gpt, translation, vit
 
 # One renderer for each file of results: it is given the file's content and the folder for pictures, and
 # returns its section of the page. A benchmark that has not been run has no file, and so no section.
 SECTIONS: dict[str, Callable[[dict, Path], str]] = {
     "translation": translation.section,
+    "gpt": gpt.section,
+    "vit": vit.section,
 }
 
 HEAD = """\

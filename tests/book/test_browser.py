@@ -6,8 +6,8 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-# One thing is known and let pass: in the dark, a number on the middle of attention_bench's colours has a contrast
-# of 4.2, where 4.5 is asked for, whichever ink it takes.
+# One thing is known and let pass: in the dark, a number on the middle of attention_bench's colours has a
+# contrast of 4.2, where 4.5 is asked for, whichever ink it takes.
 AXE = """async (source) => {
   if (!globalThis.axe) {
     document.head.append(Object.assign(document.createElement("script"), { textContent: source }));
@@ -15,8 +15,10 @@ AXE = """async (source) => {
   const runOnly = ["wcag2a", "wcag2aa", "best-practice"];
   const { violations } = await axe.run({ exclude: [".katex"] }, { resultTypes: ["violations"], runOnly });
   return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
-    .flatMap(({ id, nodes }) => nodes.map(({ target, any }) => [id, target.flat().join(" "), any[0]?.message]))
-    .filter(([id, target, words]) => !(id === "color-contrast" && /^div.data-attention-view.*button/.test(target)
+    .flatMap(({ id, nodes }) => nodes.map(({ target, any }) =>
+      [id, target.flat().join(" "), any[0]?.message]))
+    .filter(([id, target, words]) => !(id === "color-contrast"
+      && /^div.data-attention-view.*button/.test(target)
       && parseFloat(words.match(/contrast of ([\\d.]+)/)[1]) >= 4.2))
     .map((parts) => parts.join(": "));
 }"""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from book.generate import results, translation
+from book.generate import gpt, results, translation, vit
 from book.generate.markdown import escape
 
 STORED = Path(__file__).parents[2] / "book" / "results"
@@ -182,3 +182,58 @@ def test_the_stored_results_are_shown(tmp_path):
     page = results.page(STORED, tmp_path)
     runs = json.loads((STORED / "translation.json").read_text(encoding="utf-8"))["runs"]
     assert runs and all(run["command"] in page and f"{run['parameters']:,}" in page for run in runs)
+
+
+MACHINE = {"processor": "Abacus", "cores": 2, "threads": 1, "torch": "2.13.0", "python": "3.11.7"}
+GPT = {
+    "task": "next character",
+    "date": "2026-11-21T04:57:49+00:00",
+    "command": "python tests/benchmarks/gpt.py --seed 0",
+    "machine": MACHINE,
+    "training": [
+        {
+            "seconds": 60,
+            "parameters": 612_345,
+            "recipe": {"sizes": {"context_length": 64}},
+            "characters_per_second": 45678.9,
+            "training_epochs": 2.51,
+            "training_loss": 1.4321,
+            "validation_loss": 1.5987,
+            "sample": "KING:\n<b>What</b> ``` say you?",
+        }
+    ],
+    "step": {"sizes": "d_model 256", "seconds": {}, "ratio": 1.014},
+    "writing": {"sizes": "256 tokens", "seconds": {"cached": 1.26, "uncached": 20.04}, "speedup": 15.9},
+}
+
+
+def test_the_section_on_gpt(tmp_path):
+    page = gpt.section(GPT, tmp_path)
+    assert cells(page, "60") == ["60", "612,345", "64", "45,679", "2.5", "1.432", "1.599"]
+    assert "takes 1.01 times as long" in page and "15.9 times as fast as without: 1.3 seconds" in page
+    assert "\n    KING:\n    <b>What</b> ``` say you?\n" in page, "indented: a block of code"
+    assert "Abacus, 1 threads on 2 cores" in page and "2026-11-21  python tests/benchmarks/gpt.py" in page
+
+
+def test_the_section_on_the_vision_transformer(tmp_path):
+    run = {
+        "task": "clothes",
+        "date": "2026-11-21T04:57:49+00:00",
+        "command": "python tests/benchmarks/vit.py",
+        "machine": MACHINE,
+        "test_accuracy": 0.90123,
+        "minutes": 5.0,
+        "training_epochs": 9.87,
+        "images_per_second": 1987.6,
+        "parameters": 567_890,
+        "step": {"seconds": {}, "ratio": 0.987},
+    }
+    page = vit.section(run, tmp_path)
+    assert cells(page, "accuracy on the test images")[1] == "0.9012"
+    assert cells(page, "images/s")[1] == "1,988" and "| 0.99 |" in page
+
+
+def test_what_is_missing_in_a_file_is_named(tmp_path):
+    (tmp_path / "gpt.json").write_text(json.dumps(GPT | {"training": [{"seconds": 60}]}), encoding="utf-8")
+    with pytest.raises(ValueError, match="cannot be shown"):
+        results.page(tmp_path, tmp_path)
