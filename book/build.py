@@ -12,6 +12,7 @@ import argparse
 import functools
 import http.server
 import json
+import re
 import shutil
 import sys
 import time
@@ -26,6 +27,9 @@ from book.generate import chapters, claims, glossary, library, pdf, references, 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 OUTPUT = BOOK / "_build"
+SEARCH_TOOLS = re.compile(
+    r'\s*<script src="[^"]*(?:_static/searchtools|_static/language_data|searchindex)\.js"></script>'
+)
 COLAB, BINDER = "https://colab.research.google.com", "https://mybinder.org"
 
 
@@ -43,6 +47,10 @@ def build(output: Path = OUTPUT, address: str | None = None) -> Path:
     arguments = ["build", str(source), "--path-output", str(output.parent), "--quiet"]
     jupyter_book([*arguments, "--warningiserror", "--nitpick", "--keep-going"], standalone_mode=False)
     html = output / "html"
+    # The theme loads what searching needs on every page; only the page of search needs it.
+    for path in html.rglob("*.html"):
+        if path.name != "search.html":
+            path.write_text(SEARCH_TOOLS.sub("", path.read_text(encoding="utf-8")), encoding="utf-8")
     # What is offered for download is the notebook as it is, without what only the book can show.
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         shutil.copyfile(path, html / "_sources" / "notebooks" / path.name)

@@ -1,6 +1,6 @@
 // From a file, a page may not read another: search then lists its results without pieces of their text.
 // The search reads this setting as soon as it is loaded, so this script comes before it.
-if (location.protocol === "file:" && globalThis.DOCUMENTATION_OPTIONS) {
+if (location.protocol === "file:") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 

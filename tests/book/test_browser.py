@@ -15,8 +15,8 @@ AXE = """async (source) => {
   const runOnly = ["wcag2a", "wcag2aa", "best-practice"];
   const { violations } = await axe.run({ exclude: [".katex"] }, { resultTypes: ["violations"], runOnly });
   return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
-    .flatMap(({ id, nodes }) => nodes.map(({ target, any }) =>
-      [id, target.flat().join(" "), any[0]?.message]))
+    .flatMap(({ id, nodes }) =>
+      nodes.map(({ target, any }) => [id, target.flat().join(" "), any[0]?.message ?? ""]))
     .filter(([id, target, words]) => !(id === "color-contrast"
       && /^div.data-attention-view.*button/.test(target)
       && parseFloat(words.match(/contrast of ([\\d.]+)/)[1]) >= 4.2))
@@ -128,20 +128,23 @@ def test_every_view_answers_to_pointer_and_keyboard(visit, pages):
             count += 1
             view = views_of(page).nth(index)
             place = f"{name}, view {index + 1}"
-            handle = view.locator("canvas[tabindex], input[type=range], td button").first
+            # Some views are led by a slider, the calculator by its cells.
+            handle = view.locator("input[type=range], canvas[tabindex], td button").first
             before = picture(view)
             handle.focus()
-            for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
+            for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
                 page.keyboard.press(key)
             by_keys = picture(view)
             if by_keys == before:
                 silent.append(f"{place}: keyboard")
             box = handle.bounding_box()
-            for x, y in ((0.62, 0.62), (0.45, 0.8)):
+            seen = set()
+            for x, y in ((0.62, 0.62), (0.45, 0.8), (0.2, 0.4)):
                 handle.hover(position={"x": box["width"] * x, "y": box["height"] * y})
                 page.mouse.down()
                 page.mouse.up()
-            if picture(view) == by_keys:
+                seen.add(str(picture(view)))
+            if seen == {str(by_keys)}:
                 silent.append(f"{place}: pointer")
     assert count >= 15 and silent == []
 
