@@ -22,7 +22,7 @@ import nbformat
 import yaml
 from jupyter_book.cli.main import main as jupyter_book
 
-from book.generate import chapters, claims, glossary, library, pdf, references, results, views
+from book.generate import chapters, claims, glossary, icons, library, pdf, references, results, views
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -51,6 +51,7 @@ def build(output: Path = OUTPUT, address: str | None = None) -> Path:
     for path in html.rglob("*.html"):
         if path.name != "search.html":
             path.write_text(SEARCH_TOOLS.sub("", path.read_text(encoding="utf-8")), encoding="utf-8")
+    icons.keep_used(html)
     # What is offered for download is the notebook as it is, without what only the book can show.
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         shutil.copyfile(path, html / "_sources" / "notebooks" / path.name)

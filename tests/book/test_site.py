@@ -81,6 +81,20 @@ def test_a_view_s_script_stands_in_a_file_once(pages, site):
         assert max(map(len, re.findall(r'\}\)\(\{.*?\}, "([^"]*)"\);', text)), default=0) == 0, name
 
 
+def test_icons_that_are_shown_are_in_the_font_and_others_are_not(pages, site):
+    from fontTools.ttLib import TTFont
+
+    font = TTFont(site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff")
+    sheet = (site / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    codes = dict(
+        re.findall(r'\.(fa-[\w-]+):before(?:,\.fa-[\w-]+:before)*\{content:"\\([0-9a-f]{4})"\}', sheet)
+    )
+    for name in ("fa-bars", "fa-download", "fa-magnifying-glass"):
+        assert f"{name}" in pages["index.html"].path.read_text(encoding="utf-8")
+        assert int(codes[name], 16) in font.getBestCmap()
+    assert "fa-ghost" not in codes and len(font.getBestCmap()) < 100
+
+
 def test_downloads_are_the_notebooks_as_they_are(pages, site):
     for slug in SLUGS:
         link = f"../_sources/notebooks/{slug}.ipynb"
