@@ -3,6 +3,7 @@
 The theme brings Font Awesome whole: 86 kB of rules and a font of 156 kB, for some twenty icons.
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def keep_used(html: Path) -> None:
     # Other rules name icons by their codes.
     sheets = " ".join(path.read_text(encoding="utf-8") for path in (html / "_static").rglob("*.css"))
     font = ttLib.TTFont(html / f"{FONT}.ttf", recalcTimestamp=False)
+    logging.getLogger("fontTools.subset").setLevel(logging.WARNING)
     cut = subset.Subsetter(subset.Options(layout_features=[], hinting=False))
     cut.populate(unicodes=[int(code, 16) for code in CODE.findall(sheets)])
     cut.subset(font)

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from jupyter_book.config import get_final_config
 
 from book import build
 from book.generate import chapters, claims, colab, glossary, library, references
@@ -213,6 +214,13 @@ def test_launch_buttons_come_from_one_setting():
     assert config["repository"] == {"url": ADDRESS, "path_to_book": "", "branch": "published"}
     assert config["launch_buttons"]["colab_url"] == "https://colab.research.google.com"
     assert config["launch_buttons"]["binderhub_url"] == "https://mybinder.org"
+    # What Jupyter Book makes of it for the theme, beside the options that are always there.
+    for made, present in ((config, True), (without, False)):
+        final, _ = get_final_config(user_yaml=made, cli_config={"latex_individualpages": False})
+        options = final["html_theme_options"]
+        assert options["show_toc_level"] == 2
+        assert (options.get("repository_url") == ADDRESS) is present
+        assert bool(options["launch_buttons"]["colab_url"]) is present
     with pytest.raises(ValueError, match="should begin with https://"):
         build.settings("github.com/somebody/attention")
 
