@@ -3,10 +3,11 @@
 attention          masks, scoring functions, attention layers, record_attention
 batches            sentence pairs in padded batches, and the loss on one
 checkpoints        weights in files
-data               sentences with their vocabulary, and checked downloads
+data               sentences with their vocabulary, images, and checked downloads
 decoding           greedy decoding
-metrics            BLEU, alignment error rate, perplexity
+metrics            BLEU, alignment error rate, perplexity, pointing accuracy
 models.seq2seq     the recurrent translator, with Bahdanau's attention and without
+models.vit         the Vision Transformer
 training           fit, the training loop
 widgets            live views of attention
 """

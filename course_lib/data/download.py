@@ -52,6 +52,7 @@ class DataFile:
 
 
 _MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
+_FASHION_MNIST = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 _TABLE = """
 multi30k/train.de.gz            2110398 2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72
 multi30k/train.en.gz            1801238 460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6
@@ -62,8 +63,13 @@ multi30k/val.fr.gz                73924 5304e444d842e962b2dda4d816b70b22a1765b15
 multi30k/test_2016_flickr.de.gz   70649 4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16
 multi30k/test_2016_flickr.en.gz   62076 399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182
 multi30k/test_2016_flickr.fr.gz   72261 cb3160d69b002bb638e66cc7612fcd56cb0af82eadc9c142dedc438afb885ef6
-"""
-_HOMES = {"multi30k": _MULTI30K}  # the folder of a path decides where it is downloaded from
+fashion-mnist/train-images-idx3-ubyte.gz 47040016 c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888
+fashion-mnist/train-labels-idx1-ubyte.gz    60008 bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9
+fashion-mnist/t10k-images-idx3-ubyte.gz   7840016 5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b
+fashion-mnist/t10k-labels-idx1-ubyte.gz     10008 0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34
+"""  # noqa: E501
+# The folder of a path decides where it is downloaded from.
+_HOMES = {"multi30k": _MULTI30K, "fashion-mnist": _FASHION_MNIST}
 
 
 def _read_table() -> Iterator[DataFile]:
@@ -182,7 +188,7 @@ def _unavailable(file: DataFile, problem: str, found: str) -> DataUnavailable:
         f"  found content    {found}\n"
         f"  public address   {file.address}\n"
         f"To go on without a network, set {FOLDER_VARIABLE} (now {looked}) to a folder that holds "
-        f'{file.path}, or use load_translation("grammar"), which needs no files.'
+        f'{file.path}, or use load_translation("grammar") or load_images("shapes"), which need no files.'
     )
 
 
