@@ -16,5 +16,5 @@ test: ## run all the tests; ARGS are passed on to pytest
 notebooks: ## execute the chapters anew; ONLY=03 for one
 	@"$(PYTHON)" course.py notebooks $(ONLY)
 
-bench: ## train both translators on Multi30k and print their scores as JSON
+bench: ## train the translators on Multi30k; their scores go to book/results/translation.json
 	@"$(PYTHON)" course.py bench $(ARGS)

@@ -101,7 +101,6 @@ def length_penalty(length: int, alpha: float) -> float:
     return ((5 + length) / 6) ** alpha
 
 
-@torch.no_grad()
 def beam_search(
     model: EncoderDecoder,
     source: Int[Tensor, "batch source"],

@@ -101,9 +101,10 @@ for word, (legs, wheels) in zip(questions, answers, strict=True):
     print(f"{word:10} {legs:.1f} legs, {wheels:.1f} wheels")
 
 # %% [markdown]
-# The kitten is nearly right, and so is the worm. The bat, half cat and half sparrow, gets a number of legs
-# between theirs; the moped, more bicycle than car, nearly three wheels. The centipede shows a limit that no
-# choice of weights can remove; section 1.3 comes back to it.
+# The kitten is nearly right, and so is the worm. The bat, more sparrow than cat, gets a number of legs
+# between theirs; the moped, more bicycle than car, nearly three wheels. The centipede has thirty legs or
+# more, and gets fewer than the spider. That is a limit which no choice of weights can remove; section 1.3
+# comes back to it.
 #
 # ### One number for a key
 #
@@ -246,6 +247,8 @@ for name, kernel in kernels.items():
 smooth, _ = nadaraya_watson(asked, hour, degrees, gaussian, width=1.0)
 print(f"Gaussian kernel of width 1 hour: error {error(smooth):.2f} degrees")
 print(f"average {error(average):.2f}, nearest reading {error(nearest):.2f}")
+estimate, right = (curve[asked == 9.5].item() for curve in (smooth, truth))
+print(f"at half past nine: {estimate:.1f} degrees, truly {right:.1f}")
 assert error(smooth) < error(nearest) < error(average)
 
 figure, ax = plt.subplots(figsize=(5.5, 2.6), layout="constrained")
@@ -320,9 +323,10 @@ print("from 23:30 to midnight:", (clock(torch.tensor(23.5)) - clock(torch.tensor
 
 # %% [markdown]
 # Now three ways to the same estimate: the formula of 1964, a softmax of scores, and the library's
-# `scaled_dot_product_attention`, which knows nothing of kernels. Not only the values must agree, but the
-# **gradients** too, that of the width among them. (A gradient that differs would show two functions that
-# merely meet at one point.)
+# `scaled_dot_product_attention`, which knows nothing of kernels. (It has a scaling of its own, which
+# chapter 3 explains; `scale=1.0` turns it off, since we divide by $h^2$ ourselves.) Not only the values
+# must agree, but the **gradients** too, that of the width among them. (A gradient that differs would show
+# two functions that merely meet at one point.)
 
 # %% tags=["claim-C03"]
 generator = torch.Generator().manual_seed(2)
@@ -477,8 +481,9 @@ kernel_regression_view(
 # diagonal: each query looks at one reading. Wide ones make it even and pale. The line at the bottom tells
 # the error.*
 #
-# Try the boxcar at a width below half an hour. The curve has holes, where no reading is near enough.
-# Section 1.6 is about what a program does there.
+# Try the boxcar at a width below half an hour. The curve has holes, where no reading is near enough, and
+# the error shown leaves those queries out: do not take it for a good one. Section 1.6 is about what a
+# program does there.
 #
 # ## 1.5 Use: learn the width
 #
@@ -495,7 +500,7 @@ kernel_regression_view(
 def reading_loss(log_width, mask=None):
     """Mean squared error of the readings, each estimated from those that it may attend to."""
     distance = hour[:, None] - hour[None, :]  # (query, key): the readings ask each other
-    scores = -(distance**2) / (2 * (2 * log_width).exp())
+    scores = -(distance**2) / (2 * (2 * log_width).exp())  # exp(2 log h) is h squared
     return (masked_softmax(scores, mask) @ degrees - degrees).square().mean()
 
 

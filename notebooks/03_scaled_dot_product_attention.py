@@ -10,7 +10,7 @@
 # - explain with a measurement what the root of $d_k$ is for;
 # - mask padding and the future, and test that nothing leaks;
 # - recognise attention in three notations, and as a layer of 1×1 convolutions;
-# - solve a task with one attention layer that convolutions alone do not solve.
+# - solve a task with one attention layer, and measure how far convolutions alone stay behind.
 #
 # **You should know** chapter 2 (queries, keys, values, softmax weights) and a little PyTorch.
 #
@@ -82,7 +82,7 @@ def plot_signal(ax, index, output=None):
     ax.plot(test_targets[index, 0], color="black", linestyle="--", label="target")
     if output is not None:
         ax.plot(output[index, 0], color="tab:red", label="output")
-    ax.set(xlabel="position", ylabel="height", ylim=(-0.1, 1.1))
+    ax.set(xlabel="position", ylabel="height", ylim=(-0.1, 1.5))
     ax.legend(loc="upper right", ncols=3, fontsize="small")
     return ax
 
@@ -126,6 +126,7 @@ def conv(in_channels, out_channels, dilation=1):
 def train(model, steps=1200, learning_rate=6e-3):
     generator = torch.Generator().manual_seed(1)  # the same signals for every model
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    # The learning rate rises for a while, then falls to next to nothing.
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     for _ in range(steps):
         inputs, targets, *_ = make_signals(64, generator)
@@ -239,7 +240,8 @@ print("weights\n", weights, "\nsum over keys", weights.sum(dim=-1), "\noutput\n"
 # in five stages. Every number of $Q$, $K$ and $V$ can be edited; click any other number and its arithmetic
 # is written out. (The stage called Masked passes everything on until you switch the mask on; section 3.3 is
 # about it.) **Try this, and predict each time:** Double the first query: do its weights get more even, or
-# less? Make the third key equal to the first: what becomes of their weights? Switch the division off.
+# less? Make the third key equal to the first: what becomes of their weights? Switch the division off: does
+# the largest weight grow? (*Temperature* is one more number to divide the scores by. Leave it at 1.)
 
 # %%
 attention_bench(query, key, value, queries=["query 1", "query 2"], keys=["key 1", "key 2", "key 3"])
@@ -281,16 +283,14 @@ for name, tensors in wrong.items():
 #
 # You will meet attention written with `bmm`, with `@`, and with `einsum`. Real tensors have more axes than
 # two: a batch of sentences, and soon several *heads*, attentions side by side (chapter 4). Are the three
-# the same, values and gradients? And when all heads share one key, an axis of size 1 that is stretched, or
-# **broadcast**?
+# the same, values and gradients? And are they when all heads share one set of keys and values, whose head
+# axis has size 1 and is stretched, or **broadcast**?
 
 # %% tags=["claim-C09"]
 batch, heads, num_queries, num_keys, d_k, d_v = 2, 3, 5, 7, 11, 13
 
 
-def with_bmm(
-    q, k, v
-):  # bmm knows one batch axis only, and stretches nothing: expand, then fold batch and head
+def with_bmm(q, k, v):  # bmm knows one batch axis, and stretches nothing: expand, then fold the first two
     q, k, v = (tensor.expand(-1, heads, -1, -1).flatten(0, 1) for tensor in (q, k, v))  # (batch*head, ...)
     weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)  # (batch*head, query, key)
     return torch.bmm(weights, v).unflatten(0, (batch, heads))  # (batch, head, query, d_v)
@@ -398,7 +398,7 @@ assert (scaled_dot_product_attention(q, k, v, nobody)[0] == 0).all()
 # %% [markdown]
 # One such NaN reaches the loss, and from there nearly every parameter of the model. The library's
 # `masked_softmax` gives zeros instead. Here it is without its docstring (the strings are shapes, which the
-# tests check):
+# tests check; the two names with an underscore in front refuse tensors that do not fit):
 
 # %%
 import inspect
@@ -450,6 +450,10 @@ print("my_attention, course_lib and torch agree: output and the gradients of que
 #
 # **Predict** two things before you run the cell. With $d_k = 512$, how large is a typical score without the
 # division? And what does a softmax make of scores that large?
+#
+# The last columns measure how much the weights of a query move when its scores move. Put all those
+# derivatives into a table, the Jacobian; its norm is the **slope** of the softmax there. A query whose
+# slope is below 0.001 counts as *flat*.
 
 # %% tags=["claim-C08"]
 widths = [2, 8, 32, 128, 512, 2048]
@@ -462,9 +466,8 @@ for d_k in widths:
     for name, scores in (("plain", plain), ("scaled", plain / math.sqrt(d_k))):
         weights = scores.softmax(dim=-1)
         # How each weight moves with each score: d weights_j / d scores_l = weights_j (1[j = l] - weights_l).
-        jacobian = (
-            torch.diag_embed(weights) - weights[..., :, None] * weights[..., None, :]
-        )  # (..., key, key)
+        outer = weights[..., :, None] * weights[..., None, :]  # (trial, query, key, key)
+        jacobian = torch.diag_embed(weights) - outer  # (trial, query, key, key)
         slope = jacobian.norm(dim=(-2, -1))  # (trial, query)
         found[name].append(
             {
@@ -509,10 +512,11 @@ None
 # middle the plain weights close in on 1: the query looks at a single key. On the right the slope of its
 # softmax falls away. (The thin grey line is $1/16$, what an even look at 16 keys would give.)*
 #
-# When one weight is all but 1 and the others all but 0, a small change of the scores changes nothing. For
-# most queries of great width the winner is that far ahead, and their scores get next to no gradient; the
-# few near-ties get all of it. (The *values* still learn. It is the queries and keys that hardly do.)
-# Dividing by $\sqrt{d_k}$ makes the start the same for every width.
+# When one weight is all but 1 and the others all but 0, a small change of the scores changes nothing. In
+# the widest rows of the table the winner is that far ahead for most queries, and their scores get next to
+# no gradient; what there is goes to the near-ties. (This slows down the *queries* and the *keys*, whose
+# gradient passes through the softmax. That of the values does not.) Dividing by $\sqrt{d_k}$ makes the
+# start the same for every width.
 #
 # Be exact about what this shows. It holds for independent entries of variance 1. A fresh layer of PyTorch
 # starts with smaller ones, as section 3.7 will show, and training may change all of it.
@@ -703,12 +707,13 @@ attention_map(
 )
 
 # %% [markdown]
-# *What to look at: bright columns. They stand on bumps, and a row of a triangle and a row of a rectangle
-# look at much the same ones. (Only every second position is shown, so the weights shown are about twice the
-# real ones.)*
+# *What to look at: the rows of the bumps, named t and r. Their strongest cells stand in the columns of
+# bumps, those of the other kind among them. Rows on the ground look evenly at the ground. (Only every
+# second position is shown, so the weights shown are about twice the real ones.)*
 #
-# If you predicted "nearly all on the same kind", so did we. It is not so. The layer looks at bumps and
-# hardly at the ground, but between the kinds it chooses little. How can it then tell the two means apart?
+# If you predicted "nearly all on the same kind", so did we. It is not so. From a bump the layer looks at
+# bumps much more than at the ground, but between the kinds it chooses little. How can it then tell the two
+# means apart?
 #
 # A guess: the *values* do the sorting. If triangles write their height into some channels and rectangles
 # into others, one look at everything brings both means home, and a later layer picks. A guess can be
@@ -743,10 +748,11 @@ for name, bump in (("mean of the triangles", first_triangle), ("mean of the rect
 assert all(share > 0.7 for share in after.values())
 
 # %% [markdown]
-# Before the layer, half of the triangles' mean can be read off, since a triangle knows its own height, and
-# nothing of the rectangles'. After it both means are there, which fits the guess: the layer need not
-# choose, because a later one can. Keep this in mind for every map that you will see: weights tell **where**
-# a position looked, not **what** it took from there. What is taken is $v_j$, and the map does not show it.
+# Before the layer, about half of the triangles' mean can be read off, since a triangle knows its own
+# height, and nothing of the rectangles'. (A share below zero: a little worse than always saying the
+# average.) After it both means are there, which fits the guess: the layer need not choose, because a later
+# one can. Keep this in mind for every map that you will see: weights tell **where** a position looked, not
+# **what** it took from there. What is taken is $v_j$, and the map does not show it.
 #
 # ## 3.7 Break it
 #
@@ -827,11 +833,25 @@ assert found["not divided"][-1] > 0.9
 
 # %% [markdown]
 # It learns more slowly, and then catches up. A fresh layer without the division is sure of itself and
-# wrong: nearly all weight lies on one key, where softmax is flat, and only the few queries that are still
-# undecided teach it anything. In the layer of section 3.6 you would see no harm at all. Its vectors are
-# narrow, and `nn.Conv1d` starts with parameters so small that every query looks evenly at everything. So
-# the root saves time where vectors are wide and their entries large; and you need not know beforehand
-# whether they will be.
+# mostly wrong: nearly all weight lies on one key, where softmax is flat, and only the queries that are
+# still undecided teach it anything.
+#
+# Is the division always needed at the start? Take a fresh layer of section 3.6, whose vectors are narrow,
+# and leave the division out:
+
+# %%
+fresh = stack_around(middle=AttentionLayer(channels))
+with torch.no_grad():
+    x = fresh[:6](test_inputs)  # (signal, channel, position)
+    scores = torch.einsum("ncq,nck->nqk", fresh[6].query(x), fresh[6].key(x))  # (signal, query, key)
+largest = scores.softmax(dim=-1).amax().item()
+print(f"largest of all weights {largest:.4f}, an even look {1 / LENGTH:.4f}")
+assert largest < 1.5 / LENGTH
+
+# %% [markdown]
+# Here it would change nothing: `nn.Conv1d` starts with parameters so small that every query looks evenly at
+# everything. So the root saves time where vectors are wide and their entries large; and you need not know
+# beforehand whether they will be.
 #
 # ## 3.8 Exercises
 #
@@ -846,9 +866,8 @@ assert found["not divided"][-1] > 0.9
 def weights_from_scores(scores): ...
 
 
-# weights = weights_from_scores(torch.randn(2, 3, 5))
-# assert weights.shape == (2, 3, 5)
-# assert_close(weights.sum(dim=-1), torch.ones(2, 3))
+# scores = torch.tensor([[[1.0, 3.0, 4.0], [2.0, 1.0, 1.0]]]).log()  # e to these is easy to add up
+# assert_close(weights_from_scores(scores), torch.tensor([[[0.125, 0.375, 0.5], [0.5, 0.25, 0.25]]]))
 
 
 # %% [markdown]
@@ -976,7 +995,7 @@ def suspicious_attention(query, key, value):
 # - A layer of 1×1 convolutions is the linear one, and it solves a task on which convolutions alone stay
 #   behind: with a short reach they are as good as blind, with a long one they still make a multiple of its
 #   error (C11).
-# - One finding that we did not expect: the layer finds the bumps and hardly chooses between their kinds. A
+# - One finding that we did not expect: the layer finds the bumps and chooses little between their kinds. A
 #   map shows where a layer looks, not what it takes.
 #
 # **What the papers say.** Vaswani and others ([2017](https://arxiv.org/abs/1706.03762), section 3.2.1)

@@ -65,6 +65,7 @@ def make_tables(count, generator):
     """Return notes, names, numbers and the wanted pairs of numbers, each (table, guest, width)."""
     name = torch.rand(count, GUESTS, generator=generator).argsort(dim=1)  # seat by seat, round the table
     number = torch.randn(count, GUESTS, generator=generator)
+    # Names, those on the left and those on the right; then the same for the numbers.
     columns = [neighbour for c in (name, number) for neighbour in (c, c.roll(1, dims=1), c.roll(-1, dims=1))]
 
     order = torch.rand(count, GUESTS, generator=generator).argsort(dim=1)  # they come in any order
@@ -174,8 +175,8 @@ left, right = one_head_error
 print(f"one head:  error left {left:.2f}, right {right:.2f}, mean {(left + right) / 2:.2f}")
 
 # %% [markdown]
-# It looks at one neighbour, reports that number without a fault, and knows nothing of the other. More
-# training does not help. Let us see why not.
+# It reports the number of one neighbour without a fault, and knows nothing of the other. More training
+# would not help. Let us see why not.
 #
 # A query's weights are the same for everything that it takes home. Say it puts the weight $\alpha$ on the
 # left neighbour and $\beta$ on the right. What arrives of their numbers $l$ and $r$ is one message,
@@ -187,9 +188,13 @@ print(f"one head:  error left {left:.2f}, right {right:.2f}, mean {(left + right
 # weights other pairs collide: $\tfrac34 \cdot 4 + \tfrac14 \cdot 0 = 3$ and $\tfrac34 \cdot 3 + \tfrac14
 # \cdot 3 = 3$.
 #
-# How good can an answer be? The weights are made from notes and names, so they know nothing of the numbers.
-# For independent normal numbers of mean 0 and variance 1 the best guess of $l$ is then
-# $\frac{\alpha}{\alpha^2 + \beta^2}\, m$, and its mean squared error is $1 - \frac{\alpha^2}{\alpha^2 +
+# How good can an answer be? The weights are made from notes and names, so they know nothing of the numbers,
+# which are independent, of mean 0 and variance 1. Guess $l$ by a multiple of the message, $c\,m$. The error
+# $l - c\,m$ is $(1 - c\alpha)\, l - c\beta\, r$, so its mean square is
+#
+# $$ (1 - c\alpha)^2 + c^2 \beta^2 = 1 - 2c\,\alpha + c^2 (\alpha^2 + \beta^2) . $$
+#
+# This is smallest at $c = \frac{\alpha}{\alpha^2 + \beta^2}$, where it is $1 - \frac{\alpha^2}{\alpha^2 +
 # \beta^2}$. For $r$ it is $1 - \frac{\beta^2}{\alpha^2 + \beta^2}$. Add the two:
 #
 # $$ \text{error}_l + \text{error}_r = 2 - \frac{\alpha^2 + \beta^2}{\alpha^2 + \beta^2} = 1 . $$
@@ -216,8 +221,9 @@ print(f"one head, hidden layer:    mean error {sum(clever_error) / 2:.2f}")
 assert 0.45 < sum(one_head_error) / 2 < 0.6 and 0.45 < sum(clever_error) / 2 < 0.6
 
 # %% [markdown]
-# (The sums stay a little below 1 because the test numbers happen to have a variance a little below 1.) The
-# head is not badly trained. It is as good as one set of weights allows. We need a second set.
+# (The sums stay a little below 1. By chance the test numbers vary a little less than they should, and
+# neighbours are a little alike.) The head is not badly trained. It is as good as one set of weights allows.
+# We need a second set.
 #
 # ## 4.2 Build: several small attentions side by side
 #
@@ -233,8 +239,8 @@ assert 0.45 < sum(one_head_error) / 2 < 0.6 and 0.45 < sum(clever_error) / 2 < 0
 # counts heads from 1, as the paper does; the code counts from 0.
 #
 # Each head does its own softmax. That is the whole point, and numbers small enough for the back of an
-# envelope show it: one query, two keys, a width of 2. **Predict** the weights of one head of width 2, then
-# those of two heads of width 1. (You need $e^{\ln 3} = 3$.)
+# envelope show it: one query, two keys, a width of 2. Read the first three lines of the cell. **Predict**
+# the weights of one head of width 2, then those of two heads of width 1. (You need $e^{\ln 3} = 3$.)
 
 # %% tags=["nbval-check-output"]
 query = torch.tensor([[1.0, 1.0]])  # (query, d_model)
@@ -314,8 +320,8 @@ class MyMultiHeadAttention(nn.Module):
 # ## 4.3 Prove it
 #
 # Is the reshape the formula? Write the formula down as it stands, head by head, and compare. One thing
-# becomes visible on the way. A row of numbers laid side by side, times a matrix, is a **sum**: with $W^O_h$
-# for the $d_k$ rows of $W^O$ that meet head $h$,
+# becomes visible on the way. Pieces laid side by side in one row, times a matrix, make a **sum**: with
+# $W^O_h$ for the $d_k$ rows of $W^O$ that meet head $h$,
 #
 # $$ \mathrm{Concat}(\text{head}_1, \dots, \text{head}_H)\, W^O = \sum_{h=1}^{H} \text{head}_h\, W^O_h . $$
 #
@@ -420,7 +426,7 @@ assert_close(their_weights, mine.weights)
 
 # %% [markdown]
 # By default it returns the **mean over the heads**. Each row still sums to one, so it looks like an
-# attention map, but no head has ever looked that way. In this course we read weights with
+# attention map, but it need not be the map of any head. In this course we read weights with
 # `record_attention`, which keeps the head axis.
 #
 # ## 4.4 Two heads at the table
@@ -478,7 +484,8 @@ head_view(weights[0], guests, guests, title="One table, two heads")
 
 # %% [markdown]
 # *What to look at: queries on the left, keys on the right, one colour for each head. Every guest has one
-# strong line of each colour. Switch a head off, and see whether it is the one that asks for the left.*
+# strong line of each colour. Switch a head off, and check with the table printed in section 4.1: do the
+# lines that are left go to left neighbours?*
 #
 # Nobody told head 0 to take one side and head 1 the other. Which of them takes which side is chance: with
 # another seed they may swap.
@@ -516,9 +523,9 @@ print(f"one set of weights, wider values: largest error {(answer - test_wanted).
 #    and means}} \;=\; 4\, n\, d_{\text{model}}^2 + 2\, n^2 d_{\text{model}}, \qquad \text{since } H d_k =
 #    d_{\text{model}} . $$
 #
-# $H$ has dropped out. **Predict:** which part of the work does depend on $H$? Then count with PyTorch's own
-# counter (it counts a multiplication and its addition as two), and measure the time of a forward and
-# backward pass.
+# $H$ has dropped out. **Predict:** is there any work left that does depend on $H$? Then count with
+# PyTorch's own counter (it counts a multiplication and its addition as two), and measure the time of a
+# forward and backward pass.
 
 
 # %%
@@ -577,8 +584,10 @@ assert slower < 2.5 < slower_wide
 
 # %% [markdown]
 # Parameters and multiplications are **equal**, to the last one. The time is nearly so. What does grow with
-# $H$ is the last column: each head has a softmax of its own, with $n^2$ entries, and products of narrow
-# matrices use a processor less well. With few positions that hardly shows. With many it does:
+# $H$ is the last column: each head has a softmax of its own, with $n^2$ entries. With few positions that
+# hardly shows. With many it does. The next cell also times `course_lib`'s layer, which hands the work to
+# PyTorch's **fused kernel**: one function for scores, softmax and mean, piece by piece, so that the whole
+# table of weights never stands in memory.
 
 # %%
 x = torch.randn(1, 1024, d_model)
@@ -589,12 +598,13 @@ milliseconds = best_time(layers, x, rounds=8)
 print("1024 positions")
 for name, best in milliseconds.items():
     print(f"{name:26}{best:6.0f} ms")
-assert milliseconds["weights stored, 16 heads"] > milliseconds["weights stored,  1 head"]
+stored, fused = (milliseconds[f"{kind}, 16 heads"] for kind in ("weights stored", "fused kernel"))
+assert stored > milliseconds["weights stored,  1 head"] and stored > fused
 
 # %% [markdown]
-# So the paper is exact when it says that the total cost is *similar*: what is multiplied is equal, the
-# table of weights is $H$ times as large. The fused kernel of `course_lib`'s layer never stores that table,
-# which saves most of the extra time.
+# So the paper is exact when it calls the total cost *similar* to that of one head of full width: what is
+# multiplied is equal, the table of weights is $H$ times as large. Without that table, in the fused kernel,
+# more heads cost far less extra time.
 #
 # ## 4.6 Who asks?
 #
@@ -603,7 +613,8 @@ assert milliseconds["weights stored, 16 heads"] > milliseconds["weights stored, 
 # - **cross-attention**: one sequence gives the queries, another one, often called the **memory**, gives
 #   keys and values. Bahdanau's decoder of chapter 2 did that, one query at a time.
 #
-# The layer is the same, and so are its parameters. **Predict** the six shapes before you run the cell.
+# The layer is the same, and so are its parameters. Here are two sentences of 5 words, two memories of 7,
+# and a layer with 3 heads and a width of 12. **Predict** the six shapes.
 
 # %% tags=["nbval-check-output"]
 layer = MultiHeadAttention(d_model=12, num_heads=3).double()
@@ -616,7 +627,7 @@ for name, query, key in (
     ("cross, the memory asks", memory, sentence),
 ):
     with torch.no_grad(), record_attention(layer) as maps:
-        output = layer(query, key)
+        output = layer(query, key)  # maps are recorded by module; the layer itself has the name ""
     print(f"{name:26} output {tuple(output.shape)}   weights {tuple(maps[''].shape)}")
     assert output.shape == query.shape and maps[""].shape == (2, 3, query.shape[1], key.shape[1])
 
@@ -669,10 +680,10 @@ with torch.no_grad():
     assert masked > 0.01 and placed > 0.01
 
 print("largest difference between the output for the shuffled input and")
-print(f"  the old output:                                          {changed:.0e}")
-print(f"  the old output, shuffled alike:                          {alike:.0e}")
-print(f"  the old output, shuffled alike, with a causal mask:      {masked:.0e}")
-print(f"  the old output, shuffled alike, with marks for places:   {placed:.0e}")
+print(f"  the old output:                                          {changed:.1g}")
+print(f"  the old output, shuffled alike:                          {alike:.1g}")
+print(f"  the old output, shuffled alike, with a causal mask:      {masked:.1g}")
+print(f"  the old output, shuffled alike, with marks for places:   {placed:.1g}")
 
 # %% [markdown]
 # The outputs are *not* equal. They are the old outputs **in the new order**. With $P$ for the matrix that
@@ -682,13 +693,13 @@ print(f"  the old output, shuffled alike, with marks for places:   {placed:.0e}"
 #    \text{(permutation-invariant)}. $$
 #
 # Exactly, then:
-# - Self-attention is **equivariant**: every position gets what it would have got in any other order. What a
+# - Self-attention is **equivariant**: every word gets what it would have got in any other order. What a
 #   word brings home depends on *which* words are there, not on *where* they are.
 # - It becomes **invariant** if its outputs are averaged over the positions.
 # - In cross-attention the output is invariant to the order of the **memory**, and equivariant in that of
 #   the **queries**.
-# - A causal mask breaks all this, since it says who is before whom. So does a vector added at each place.
-#   That is how order gets in, and chapter 5 is about it.
+# - A causal mask breaks this, since it says who is before whom. So does a vector added at each place. That
+#   is how order gets in, and chapter 5 is about it.
 #
 # Why does it hold? The score of a pair depends on the two vectors alone, softmax does not care in which
 # order it sums, and neither does the mean of the values.
@@ -714,8 +725,10 @@ def gloss(pair):
 
 
 glosses = [gloss(pair) for pair in data.train]
-for pair in data.test[3:5]:
-    print("  ".join(f"{word}={french}" for word, french in zip(pair.source, gloss(pair), strict=True)), "\n")
+for pair in (data.test[0], data.test[6]):
+    for line in (pair.source, gloss(pair)):
+        print("  ".join(f"{word:9}" for word in line))
+    print()
 
 gloss_counts = {}
 for pair, french in zip(data.train, glosses, strict=True):
@@ -726,8 +739,9 @@ print(f"{several} of {len(gloss_counts)} English words have several glosses")
 print("the:", ", ".join(f"{french} {count:,}" for french, count in gloss_counts["the"].most_common(6)))
 
 # %% [markdown]
-# "The" is *le*, *la*, *l'* or *les*, and only its noun can tell. Adjectives agree with their noun, verbs
-# with their subject. A word has to ask around.
+# "The" is *le*, *la*, *l'* or *les*, and only its noun can tell. (*Du* and *au* are *le* again, run
+# together with *de* and *à*.) Adjectives agree with their noun, verbs with their subject. A word has to ask
+# around.
 #
 # The model is nothing but this chapter: vectors for words, two layers of attention with four heads each, a
 # linear read-out for each word. Two things are borrowed from later chapters. A trained vector for each
@@ -833,8 +847,8 @@ def relations(words):
 def maps_of(model):
     with torch.no_grad(), record_attention(model) as maps:
         model(test_words, test_lengths)
+    # -> (layer, sentence, head, query, key)
     return torch.stack([maps[f"layers.{layer}"] for layer in range(NUM_LAYERS)])
-    # (layer, sentence, head, query, key)
 
 
 maps = maps_of(glosser)
@@ -844,9 +858,8 @@ rich = [
     if len(pair.source) <= 11
     and {kind for kind, _, _ in relations(pair.source)} == {"determiner", "adjective", "verb"}
 ]
-shown = max(
-    rich, key=lambda row: len(list(relations(data.test[row].source)))
-)  # a short one with most to find
+# Of the short sentences with relations of all three kinds, the one that has most of them.
+shown = max(rich, key=lambda row: len(list(relations(data.test[row].source))))
 words = data.test[shown].source
 gold = {(query, key) for _, query, key in relations(words)}
 model_view(maps[:, shown, :, : len(words), : len(words)], words, gold=gold, title="Two layers of four heads")
@@ -979,8 +992,9 @@ None
 # This surprised us. Before any training the heads already look at different words, because their matrices
 # were drawn at random, and they are about as far apart as afterwards. And the number hangs on the *scale*
 # of the start: with short vectors all scores are near zero, all heads look evenly at everything, and the
-# divergence is next to nothing. **That heads differ proves nothing, and neither does a rise.** What
-# training did is seen in the grades above: now the differences *mean* something.
+# divergence is next to nothing. **That heads differ proves nothing.** Nor would a rise during training,
+# since the scale of the start decides whether there is room for one. What training did is seen in the
+# grades above: now the differences *mean* something.
 #
 # ### What does each head do for the answer?
 #
@@ -1018,9 +1032,9 @@ assert costs[for_verbs, 2] > 2 * costs[for_verbs, 0], "without the other verbs s
 assert costs[:, 3].max() > 2 * costs[:, 3].min(), "some heads are missed much more than others"
 
 # %% [markdown]
-# The head that determiners miss most is hardly missed by verbs, and the other way round. This is what one
-# may call doing different things: **different words found, different answers lost**. And notice how small
-# most of the numbers are.
+# (A number below zero: without that head a few more words were right.) The head that determiners miss most
+# is missed far less by verbs, and the other way round. This is what one may call doing different things:
+# **different words found, different answers lost**. And notice how small most of the numbers are.
 #
 # Is this division of labour a law, or an accident of one start? Train a second model, from other random
 # numbers, and put where its heads look beside what they are missed for. **Predict:** which rows will look
@@ -1047,13 +1061,13 @@ for (name, h), shares, itself, lost in rows:
 
 # %% [markdown]
 # The second model is about as good, and divides the work in another way. Here several heads share the way
-# to the noun, and no single one is missed as much as before. Some heads of the second layer are missed by
-# determiners that look at *themselves* in them: what the first layer has brought there is worked over once
-# more, and the map shows nothing but a diagonal.
+# to the noun, and no single one is missed as much as before. In some heads of the second layer determiners
+# look mostly at *themselves*, and still miss the head when it is gone. Such a head works on what the first
+# layer brought to the determiner, and its map, a mere diagonal, does not show that.
 #
-# So the *relations* come back with each start, since the task needs them. Which head does which, and
-# whether one does it alone, is chance. "Head 1 of layer 0 finds nouns" is a fact about one trained model,
-# not about attention.
+# So the *relations* came back with the second start, since the task needs them. Which head does which, and
+# whether one does it alone, changed. "Head 1 of layer 0 finds nouns" is a fact about one trained model, not
+# about attention.
 #
 # ### How many heads can go?
 #
@@ -1086,7 +1100,7 @@ assert left_over[0] - left_over[-1] > 1.3 * added[-1], "together they are missed
 #
 # Compare the last two columns: the costs **do not add up**. Two heads may stand in for one another, so that
 # each is cheap to lose and both together are not. And "little" needs a measure: in points the first losses
-# are small, but of the few wrong words there were, each adds a good share.
+# are small, but few words were wrong to begin with, and two points more can double them.
 #
 # [Michel, Levy and Neubig (2019)](https://arxiv.org/abs/1905.10650) found the same in trained translators
 # and in BERT: most heads can be taken out one at a time with hardly any loss, and a good part of them
@@ -1129,7 +1143,7 @@ for name, layer in (("right", right), ("wrong", wrong)):
         moved[name] = (layer(changed, changed, changed) - output)[0].norm(dim=-1)  # (position)
         uneven[name] = gap(layer(x[:, order], x[:, order], x[:, order]), output[:, order])
     print(f"{name}: how far each output moves", moved[name])
-    print(f"       equivariance holds up to {uneven[name]:.0e}")
+    print(f"       shuffled alike, outputs differ by {uneven[name]:.1g}")
 assert moved["right"].min() > 0 and uneven["right"] < 1e-5
 assert moved["wrong"][:4].min() > 0 and moved["wrong"][4:].max() == 0 and uneven["wrong"] > 0.01
 
@@ -1175,8 +1189,8 @@ assert refused == [3] and off > 0.01
 # %% [markdown]
 # With 3 sentences the shapes clash, and you are told. With as many sentences as heads they fit by accident:
 # head 0 gets the mask of sentence 0, *in every sentence*, head 1 that of sentence 1. It runs, and it fails
-# when somebody changes the batch size. Only the test "alone against in company" finds it. Write `mask[:,
-# None]`, and choose sizes in tests that all differ.
+# when somebody changes the batch size. The test that finds it is the one of the cell: each sentence alone
+# against the same sentence in the batch. Write `mask[:, None]`, and choose sizes in tests that all differ.
 #
 # **3. Divide by the wrong root.** $\sqrt{d_{\text{model}}}$ is at hand in the layer; the formula wants
 # $\sqrt{d_k}$. With $d_{\text{model}} = 64$ and 16 heads: **predict** the variance of the scores of random
@@ -1205,12 +1219,13 @@ assert 0.9 < variances[4] < 1.1 and 0.9 / 16 < variances[64] < 1.1 / 16
 torch.manual_seed(0)
 wrong_root_error = sum(train_at_table(RoundTable(WrongRoot(32, 2), nn.Linear(32, 2)))) / 2
 print(f"error at the table: right root {sum(two_heads_error) / 2:.0e}, wrong root {wrong_root_error:.0e}")
+assert wrong_root_error < 0.05
 
 # %% [markdown]
-# The variance is $1 / H$ in place of 1: every head starts by looking nearly evenly at everything. Training
-# repairs it at the table, since it may make $W^Q$ larger. That is why nobody notices. The symptom appears
-# elsewhere: the start depends on the number of heads, and parameters copied from another implementation
-# give other outputs. The agreement cell of section 4.3 finds it in a second.
+# The variance is $1 / H$ in place of 1, so with many heads each starts by looking nearly evenly at
+# everything. Training repairs it at the table, since it can make $W^Q$ larger. That is why nobody notices.
+# The symptom appears elsewhere: the start depends on the number of heads, and parameters copied from
+# another implementation give other outputs. The comparison with PyTorch in section 4.3 finds it.
 #
 # **4. Leave out $W^O$.** The heads are laid side by side anyway. **Predict:** will the guests still manage?
 # And what can a layer no longer do?
@@ -1225,14 +1240,14 @@ print(f"error at the table: with W^O {sum(two_heads_error) / 2:.0e}, without {no
 assert no_mixing_error < 0.05
 
 x = torch.randn(1, 5, 12)
-for name, mixing in (("with W^O", nn.Linear(12, 12)), ("without ", nn.Identity())):
+for name, mixing in (("with W^O", nn.Linear(12, 12)), ("without", nn.Identity())):
     layer = MyMultiHeadAttention(12, 3)
     layer.output_projection = mixing
     with torch.no_grad():
         before = layer(x, x, x)
         layer.value_projection.weight[4:8] += 1.0  # W^V of head 1: its channels are 4 to 7
         moved = (layer(x, x, x) - before).abs().amax(dim=(0, 1)) > 1e-6
-    print(f"{name}: head 1 reaches the channels {moved.nonzero()[:, 0].tolist()}")
+    print(f"{name:8} head 1 reaches the channels {moved.nonzero()[:, 0].tolist()}")
 assert moved.nonzero()[:, 0].tolist() == [4, 5, 6, 7]
 
 # %% [markdown]
@@ -1386,9 +1401,9 @@ def suspicious_split(x, num_heads):
 # </details>
 #
 # **4.6 One key for all.** In *multi-query attention* ([Shazeer 2019](https://arxiv.org/abs/1911.02150))
-# each head has its own queries, and all share one key and one value of width $d_k$. A decoder then keeps
-# $H$ times fewer keys and values. Given q (batch, head, query, d_k), k and v (batch, key, d_k), return
-# (batch, head, query, d_k) without copying k and v.
+# each head has its own queries, and all share one key and one value of width $d_k$. A decoder stores the
+# keys and values of all words so far; now they take $H$ times less room. Given q (batch, head, query, d_k),
+# k and v (batch, key, d_k), return (batch, head, query, d_k) without copying k and v.
 
 
 # %% tags=["exercise"]
@@ -1412,26 +1427,26 @@ def multi_query(q, k, v): ...
 # </details>
 #
 # **4.7 Open end.** How narrow may a head be? Train the table with 4, 8, 16 and 32 heads, then with 40
-# guests. Write down what you expect before each run. (A head of width $d_k$ must tell all names apart with
-# $d_k$ numbers.)
+# guests (set `GUESTS`, and make `tables` and the test tables anew). Write down what you expect before each
+# run. (A head of width $d_k$ must tell all names apart with $d_k$ numbers.)
 #
 # ## 4.11 What we showed
 #
 # - One head gives one mean of its values. On a task with two relations it loses half of what is wanted,
 #   whatever its weights, and two heads of half the width lose nothing. Where the values keep things apart,
-#   or with a second layer, one head can do more.
+#   one head is enough.
 # - Heads are a reshape, from d_model to (num_heads, d_k), and a transpose. Our layer equals `course_lib`'s
 #   and PyTorch's, values and gradients; PyTorch's masks are inverted, and its returned weights are a mean
 #   over heads.
 # - $H$ heads of width $d_{\text{model}} / H$ have the parameters and the multiplications of one head of
-#   full width, and nearly its time (C13). Only the number of softmax entries grows.
+#   full width, and in short sequences nearly its time (C13). The number of softmax entries grows with $H$.
 # - Self- and cross-attention are one layer; whoever gives the queries gets the answers.
 # - Self-attention is permutation-*equivariant*. It is not true that shuffling changes nothing: the outputs
 #   are shuffled alike (C10).
-# - Trained heads do different things: they find different known relations, and different words suffer
-#   without them (C14). Which head does what changes with the start. That their maps differ is no evidence:
-#   those of random heads may differ as much.
-# - Several heads can be taken out at little cost, and the costs do not add up.
+# - The heads of our trained model do different things: they find different known relations, and different
+#   words suffer without them (C14). Which head does what changes with the start. That their maps differ is
+#   no evidence: those of random heads may differ as much.
+# - Some of its heads can be taken out at little cost, and the costs do not add up.
 #
 # **What the papers say.** Vaswani and others ([2017](https://arxiv.org/abs/1706.03762), section 3.2.2) give
 # the reason for heads in half a sentence: with a single head, "averaging inhibits this", namely attending

@@ -1,5 +1,6 @@
 """The files that describe the project agree with one another."""
 
+import os
 import re
 import subprocess
 import sys
@@ -151,3 +152,15 @@ def test_ruff_finds_nothing(command):
         [sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+BENCHMARKS = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmarks_start_by_the_command_they_name(path):
+    """From the project's folder, as their docstrings say, with nothing added to Python's path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(path.relative_to(ROOT)), "--help"]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.startswith("usage:"), result.stderr

@@ -124,15 +124,7 @@ class Transformer(nn.Module):
         Raises ValueError for lengths that do not fit or are missing, a sentence without a token or longer
         than the model's positions, and ids outside the vocabulary.
         """
-        _check_tokens(source, self.config.source_vocab_size, "source")
-        if lengths is None:
-            if (source == self.config.pad_id).any():
-                raise ValueError(
-                    f"source is padded (it holds the token {self.config.pad_id}), but lengths is missing, so "
-                    f"attention could not tell words from padding; give the number of real tokens of each row"
-                )
-            lengths = source.new_full((len(source),), source.shape[1])
-        _check_lengths(lengths, source)
+        lengths = self._check_source(source, lengths)
         mask = padding_mask(lengths, source.shape[1]).to(source.device)
         x = self._embed(source, "source")
         for block in self.encoder_blocks:
@@ -149,12 +141,7 @@ class Transformer(nn.Module):
         Raises ValueError for ids outside the vocabulary, a target longer than the model's positions, and
         another number of sentences than the memory holds.
         """
-        _check_tokens(target, self.config.target_vocab_size, "target")
-        if len(memory.states) != len(target):
-            raise ValueError(
-                f"source holds {len(memory.states)} sentences and target {len(target)}; each needs its "
-                f"partner"
-            )
+        self._check_target(target, memory)
         # Padding stands at the end of a target: no real position can look at it through a causal mask.
         mask = causal_mask(target.shape[1]).to(target.device)
         x = self._embed(target, "target")
@@ -211,3 +198,24 @@ class Transformer(nn.Module):
             positions = self.source_positions if name == "source" else self.target_positions
             code = positions(tokens.shape[1], offset)
         return self.dropout(math.sqrt(self.config.d_model) * embedding(tokens) + code)
+
+    def _check_source(self, source: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the lengths, after checking that they and the tokens can be read."""
+        _check_tokens(source, self.config.source_vocab_size, "source")
+        if lengths is None:
+            if (source == self.config.pad_id).any():
+                raise ValueError(
+                    f"source is padded (it holds the token {self.config.pad_id}), but lengths is missing, so "
+                    f"attention could not tell words from padding; give the number of real tokens of each row"
+                )
+            lengths = source.new_full((len(source),), source.shape[1])
+        _check_lengths(lengths, source)
+        return lengths
+
+    def _check_target(self, target: Tensor, memory: TransformerMemory) -> None:
+        _check_tokens(target, self.config.target_vocab_size, "target")
+        if len(memory.states) != len(target):
+            raise ValueError(
+                f"source holds {len(memory.states)} sentences and target {len(target)}; each needs its "
+                f"partner"
+            )

@@ -3,6 +3,7 @@
 from course_lib.widgets.alignment_view import alignment_view
 from course_lib.widgets.attention_bench import attention_bench
 from course_lib.widgets.attention_map import attention_map
+from course_lib.widgets.beam_view import beam_view
 from course_lib.widgets.compare import compare
 from course_lib.widgets.generation_view import generation_view
 from course_lib.widgets.head_view import head_view, model_view
@@ -16,6 +17,7 @@ __all__ = [
     "alignment_view",
     "attention_bench",
     "attention_map",
+    "beam_view",
     "compare",
     "generation_view",
     "head_view",

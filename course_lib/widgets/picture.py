@@ -28,9 +28,12 @@ _MOST_ROWS = 12
 _SYMBOLS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "⍽", "\u3000": "⬚"}
 
 
-def draw(paint: Callable[..., None], panels: int = 1, height: float = 3.0) -> bytes:
-    """Return a PNG of `panels` plots side by side; `paint` is given their axes."""
-    figure = Figure(figsize=(min(3.6 * panels + 0.6, 9), height), dpi=72, layout="constrained")
+def draw(
+    paint: Callable[..., None], panels: int = 1, height: float = 3.0, width: float | None = None
+) -> bytes:
+    """Return a PNG of `panels` plots side by side, its size in inches; `paint` is given their axes."""
+    width = width or min(3.6 * panels + 0.6, 9)
+    figure = Figure(figsize=(width, height), dpi=72, layout="constrained")
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
     paint(*axes)

@@ -195,6 +195,21 @@ def make_weights():
     return make
 
 
+def beam_example(**options):
+    """A beam of 3: one hypothesis ends early, a better one late, and one beginning is given up."""
+    from course_lib.widgets import beam_view
+
+    parents = [[0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, -1]]
+    words = [["j'", "mes", "mon"], ["ai", "pieds", "me"], ["mal", "froid", "<eos>"], ["<eos>", "<eos>", ""]]
+    totals = [[-0.25, -1.5, -2.5], [-0.33, -1.75, -3.25], [-0.41, -2.5, -2.0], [-0.75, -3.0, -np.inf]]
+    return beam_view(parents, words, totals, **options)
+
+
+@pytest.fixture
+def make_beam():
+    return beam_example
+
+
 @pytest.fixture
 def every_view(make_weights):
     """One example of each view, by name."""
@@ -232,5 +247,6 @@ def every_view(make_weights):
             image, make_weights(2, 3, 7, 7), patch_size=3, gold=image[..., 0] > 0.5
         ),
         "generation_view": widgets.generation_view(steps, cache=(2, 3, 5)),
+        "beam_view": beam_example(),
         "predict_then_reveal": widgets.predict_then_reveal(make_weights(4, 4), words, asked=[1, 3]),
     }

@@ -47,11 +47,19 @@ def hostile_views(make_weights):
             [{**step, "tokens": HOSTILE, "chosen": token} for token in HOSTILE]
         ),
         "predict_then_reveal": widgets.predict_then_reveal(weights, HOSTILE),
+        "beam_view": widgets.beam_view(
+            [[0] * COUNT] * 3,
+            [HOSTILE, HOSTILE[1:] + HOSTILE[:1], HOSTILE],
+            [[-1] * COUNT, [-2] * COUNT, [-3] * COUNT],
+            start=HOSTILE[0],
+            end=HOSTILE[8],
+            max_length=3,
+        ),
     }
 
 
 def test_no_view_with_labels_was_forgotten(hostile_views):
-    labels = {"queries", "source", "rows", "steps"}
+    labels = {"queries", "source", "rows", "steps", "words"}
     takes = {
         name
         for name in widgets.__all__

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from course_lib.decoding import beam_steps
 from course_lib.widgets.payload import pack
 from course_lib.widgets.picture import visible
+from tests.test_beam_search import BOS, EOS, SOURCE, TableModel
 
 pytestmark = pytest.mark.browser
 
@@ -124,6 +126,33 @@ def sampling_cases():
     return cases
 
 
+def beam_cases():
+    """Searches as course_lib makes them, some cut off at their longest, with the hypotheses it reports."""
+    cases = []
+    for seed in range(6):
+        for alpha, longest in [(0.0, 2), (0.6, 4), (3.0, 3)]:
+            hypotheses, steps = beam_steps(TableModel(seed), SOURCE[:1], BOS, EOS, 3, alpha, longest)
+            parents = [step.parents for step in steps]
+            ended = [
+                [int(parent >= 0 and token == EOS) for parent, token in zip(s.parents, s.tokens, strict=True)]
+                for s in steps
+            ]
+            totals = [[max(total, -99) for total in step.log_probabilities] for step in steps]
+            cases.append(
+                {
+                    "tree": {
+                        "parents": parents, "ended": ended, "logs": totals, "cut": len(steps) == longest,
+                    },
+                    "tokens": [step.tokens for step in steps], "alpha": alpha,
+                    "hypotheses": [
+                        [one.tokens + [EOS] * one.ended, one.log_probability, one.score, one.ended]
+                        for one in hypotheses
+                    ],
+                }
+            )  # fmt: skip
+    return cases
+
+
 def letter_cases():
     """How `visible` shows every character: what it changes, alone and inside a word."""
     alone, inside, unassigned = [], [], []
@@ -185,6 +214,7 @@ def test_node_agrees_with_python(node, tmp_path):
         "kernels": kernel_cases(),
         "positions": position_cases(),
         "sampling": sampling_cases(),
+        "beams": beam_cases(),
         "letters": letter_cases(),
         "tokens": list(TOKENS.items()),
     }

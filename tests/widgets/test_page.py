@@ -11,6 +11,7 @@ from course_lib.widgets import (
     alignment_view,
     attention_bench,
     attention_map,
+    beam_view,
     compare,
     kernel_regression_view,
     predict_then_reveal,
@@ -556,6 +557,117 @@ def test_generation_is_scrubbed_and_its_distribution_moved(open_page, every_view
     opened.view().get_by_label("Top-p").fill("1")
     opened.view().get_by_label("Temperature").fill("0")
     assert opened.say() == "1 of 5 tokens can be drawn; the likeliest, 'mat', has 1.00"
+    opened.clean()
+
+
+def test_a_beam_search_is_followed_step_by_step(open_page, make_beam):
+    opened = open_page(make_beam())
+    first = colours(opened)
+    assert opened.say().startswith("step 1, slot 1: 'j'' after '<bos>', log-probability −0.25")
+    opened.view().get_by_role("button", name="Next").click()
+    assert opened.say().startswith("step 2, slot 1: 'ai' after 'j'', log-probability −0.33")
+    opened.view().get_by_label("Step", exact=True).fill("3")
+    assert opened.say().startswith("step 3, slot 1: 'mal' after 'ai', log-probability −0.41")
+    assert colours(opened) != first
+    opened.focus()
+    opened.press("ArrowDown", "ArrowDown", "ArrowDown")
+    # −2.00 ÷ ((5 + 3) / 6)^0.6
+    assert opened.say().startswith(
+        "step 3, slot 3: '<eos>' after 'pieds', log-probability −2.00; ended, hypothesis 1 of 1, score −1.68"
+    )
+    opened.press("ArrowLeft")
+    assert opened.say().startswith("step 2, slot 2: 'pieds' after 'mes', log-probability −1.75")
+    assert opened.view().get_by_label("Step", exact=True).get_attribute("aria-valuetext") == "2 of 4"
+    opened.press("Home")
+    assert opened.say().startswith("step 1, slot 2: 'mes'")
+    opened.press("End", "ArrowDown", "ArrowDown", "ArrowRight")
+    # The third slot of the last step is empty: the second one is the last that can be reached.
+    assert opened.say().startswith("step 4, slot 2: '<eos>' after 'froid'")
+    assert opened.view().get_by_role("button", name="Next").is_disabled()
+    opened.clean()
+
+
+def test_a_beginning_that_was_given_up_is_told(open_page, make_beam):
+    opened = open_page(make_beam())
+    opened.focus()
+    opened.press("ArrowDown", "ArrowDown")
+    assert opened.say().startswith("step 1, slot 3: 'mon' after '<bos>', log-probability −2.50 mon")
+    opened.press("ArrowRight")
+    box = opened.view().locator("canvas").first.bounding_box()
+    opened.page.mouse.click(box["x"] + box["width"] * 0.3, box["y"] + 30 + 2 * 50 + 20)
+    assert opened.say().startswith("step 1, slot 3: 'mon' after '<bos>', log-probability −2.50; given up")
+    # A press on a column that is not there yet goes to its step.
+    opened.page.mouse.click(box["x"] + box["width"] * 0.9, box["y"] + 60)
+    assert opened.say().startswith("step 4, slot 1: ")
+
+
+def test_the_length_penalty_ranks_hypotheses_anew_in_the_page(open_page, make_beam):
+    opened = open_page(make_beam())
+    alpha = opened.view().get_by_label("Length penalty α")
+    alpha.fill("1")
+    assert opened.say() == "α 1.00: no hypothesis to rank yet"
+    opened.focus(canvas=1)
+    opened.press("ArrowDown")
+    assert opened.say() == "no hypothesis yet"
+    opened.view().get_by_label("Step", exact=True).fill("4")
+    ranks = lambda: [line.split("\t") for line in opened.numbers().splitlines()][-3:]  # noqa: E731
+    for value, first, second, third in [
+        ("0", -0.75, -2, -3),
+        ("1", -0.5, -1.5, -2),
+        ("2", -1 / 3, -1.125, -4 / 3),
+    ]:
+        alpha.fill(value)
+        assert opened.say().startswith(f"α {value}.00: the best of 3 is 'j' ai mal', score −0.")
+        assert [float(row[1]) for row in ranks()] == pytest.approx([first, second, third], abs=1e-6)
+    opened.focus(canvas=1)
+    opened.press("End")
+    assert opened.say() == (
+        "hypothesis 3 of 3: 'j' ai froid', score −1.33: log-probability −3.00, divided by 2.25 for length 4"
+    )
+    opened.press("ArrowUp")
+    assert opened.say().startswith("hypothesis 2 of 3: 'mes pieds', score −1.13: ")
+    opened.clean()
+
+
+def test_a_penalty_can_change_which_hypothesis_is_best(open_page):
+    """−1 for one token, −1.5 for two: by hand, the longer one leads from alpha 2.63 on."""
+    view = beam_view([[0, 0], [-1, 1]], [["<eos>", "oui"], ["", "<eos>"]], [[-1, -1.2], [0, -1.5]], alpha=2.6)
+    opened = open_page(view)
+    opened.view().get_by_label("Step", exact=True).fill("2")
+    opened.view().get_by_label("Length penalty α").fill("2.6")
+    assert opened.say() == "α 2.60: the best of 2 is '∅', score −1.00"
+    opened.view().get_by_label("Length penalty α").fill("2.65")
+    assert opened.say() == "α 2.65: the best of 2 is 'oui', score −1.00"
+
+
+def test_what_is_open_at_the_longest_counts_and_is_marked(open_page, make_beam):
+    view = beam_view([[0, 0]], [["oui", "<eos>"]], [[-0.5, -1.5]], max_length=1)
+    opened = open_page(view)
+    opened.focus()
+    opened.press("Enter")
+    assert "; cut off, hypothesis 1 of 2, score −0.50" in opened.say()
+    opened = open_page(beam_view([[0, 0]], [["oui", "<eos>"]], [[-0.5, -1.5]], max_length=2))
+    opened.focus()
+    opened.press("Enter")
+    assert "hypothesis" not in opened.say()
+
+
+def test_a_long_search_is_scrolled_by_itself(open_page):
+    count = 100
+    view = beam_view(
+        [[0] * 12] * count,
+        [[f"mot{slot}" for slot in range(12)]] * count,
+        [[-step / 10] * 12 for step in range(count)],
+    )
+    opened = open_page(view, viewport={"width": 360, "height": 640})
+    opened.view().get_by_label("Step", exact=True).fill("100")
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+    canvas, frame = opened.view().locator("canvas").first.bounding_box(), opened.view().bounding_box()
+    assert canvas["x"] < -1000
+    assert canvas["x"] + canvas["width"] < frame["x"] + frame["width"]
+    opened.focus()
+    opened.press("Home")
+    assert opened.view().locator("canvas").first.bounding_box()["x"] > 0
     opened.clean()
 
 

@@ -7,6 +7,7 @@ const { regress } = await module("kernel_math");
 const { ticks } = await module("kernel_regression_view");
 const { nextToken } = await module("sampling_math");
 const { strongestLines } = await module("head_view");
+const { beamLayout, fates, foundBy, lengthPenalty, ranked, trace } = await module("beam_math");
 const { scoreOf } = await module("predict_then_reveal");
 
 test("positions and their similarity are Python's", () => {
@@ -84,4 +85,69 @@ test("a guess scores its share of the largest weight", () => {
   assert.equal(scoreOf([0.25, 0.5, 0.25], 1), 1);
   assert.equal(scoreOf([0.25, 0.5, 0.25], 2), 0.5);
   assert.equal(scoreOf([0, 0], 1), 0);
+});
+
+test("a beam's hypotheses, their order and their scores are Python's", () => {
+  for (const { tree, tokens, alpha, hypotheses } of numbers.beams) {
+    const mine = ranked(foundBy(tree, tree.parents.length - 1), alpha).map(({ step, slot, total, score, whole }) =>
+      [trace(tree.parents, step, slot).map((s, at) => tokens[at][s]), total, score, whole]);
+    assert.equal(mine.length, hypotheses.length);
+    mine.forEach(([words, total, score, whole], i) => {
+      const [theirs, sum, divided, ended] = hypotheses[i];
+      assert.deepEqual([words, whole], [theirs, ended]);
+      assert.ok(difference([total, score], [sum, divided]) < 1e-12);
+    });
+  }
+});
+
+test("some searches were cut off and some were not, and another penalty would be noticed", () => {
+  const open = ({ hypotheses }) => hypotheses.some((one) => !one[3]);
+  assert.ok(numbers.beams.some(open) && !numbers.beams.every(open));
+  assert.ok(Math.abs(lengthPenalty(7, 1) - 2) < 1e-15 && lengthPenalty(1, 3) === 1 && lengthPenalty(9, 0) === 1);
+  const orders = (alpha) => numbers.beams.map(({ tree }) =>
+    ranked(foundBy(tree, tree.parents.length - 1), alpha).map(({ step, slot }) => [step, slot]).join(";"));
+  assert.notDeepEqual(orders(0), orders(3));
+});
+
+// Slot 2 of step 0 is given up at step 1; slot 1 of step 1 ends; the last step has one entry.
+const TREE = {
+  parents: [[0, 0, 0], [0, 1, -1], [0, -1, -1]],
+  ended: [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+  logs: [[-1, -2, -3], [-1.5, -2.5, 0], [-2, 0, 0]], cut: true,
+};
+
+test("what became of each entry is told for the step in sight", () => {
+  assert.deepEqual(fates(TREE, 0), [["live", "live", "live"]]);
+  assert.deepEqual(fates(TREE, 1), [["live", "found", "dead"], ["live", "found", "empty"]]);
+  assert.deepEqual(fates(TREE, 2), [["live", "found", "dead"], ["live", "found", "empty"], ["live", "empty", "empty"]]);
+  assert.deepEqual(fates({ ...TREE, parents: [[0, 0, 0], [0, 0, -1], [0, -1, -1]] }, 1)[0], ["live", "dead", "dead"]);
+});
+
+test("a hypothesis is found at its step, and what is open counts at the last one only where the search was cut", () => {
+  const places = (now, cut) => foundBy({ ...TREE, cut }, now).map(({ step, slot, whole }) => [step, slot, whole]);
+  assert.deepEqual(places(0, true), []);
+  assert.deepEqual(places(1, true), [[1, 1, true]]);
+  assert.deepEqual(places(2, true), [[1, 1, true], [2, 0, false]]);
+  assert.deepEqual(places(2, false), [[1, 1, true]]);
+  assert.deepEqual(trace([[0, 0], [1, 0], [0, 0]], 2, 1), [1, 0, 1]);
+});
+
+test("equal scores stay in the order of the search", () => {
+  const found = [3, 1, 2].map((slot) => ({ step: 0, slot, total: -1, length: 1, whole: true }));
+  assert.deepEqual(ranked(found, 0.6).map(({ slot }) => slot), [3, 1, 2]);
+});
+
+test("the tree's entries do not touch, whatever the words and the width", () => {
+  for (const longest of [1, 9, 60]) {
+    for (const width of [220, 860]) {
+      for (const [steps, slots] of [[1, 1], [7, 3], [100, 12]]) {
+        const at = beamLayout({ words: ["x", "w".repeat(longest)], steps, slots, width, widthOf: (text) => 8 * text.length });
+        assert.ok(at.box >= 56 && at.box <= 116);
+        assert.ok(at.pitch >= at.box + 30 && at.row >= at.tall + 8);
+        assert.ok(at.x(steps) + at.box + 26 <= at.width && at.y(slots - 1) + at.tall <= at.height);
+        assert.ok(at.x(0) >= 30 && at.y(0) >= 24);
+        if (steps === 7 && longest === 1) assert.equal(at.width <= width, width === 860);
+      }
+    }
+  }
 });
