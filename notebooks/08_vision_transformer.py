@@ -69,11 +69,25 @@ show_pictures(axes, data.test[:6])
 # *What to look at: the white line is the gold mask. The other figures are as bright as the disc, and they
 # would be the answer in another picture.*
 #
+# One thing before anything is trained. Pixels from 0 to 1 are all positive, and networks learn faster from
+# numbers on both sides of 0. So take the mean of the training pictures off and divide by their deviation.
+#
 # The plain way to feed a picture to a network is to write its 3,072 numbers in one row. **Predict:** how
 # often will a network with one hidden layer be right? One guess in six is right by chance.
 
 
 # %%
+def standardised(images, like):
+    """The images, less the mean of those in `like` and divided by their deviation."""
+    mean, deviation = like.images.mean(), like.images.std()
+    return LabeledImages((images.images - mean) / deviation, images.labels, images.masks)
+
+
+learn, choose, test = (standardised(part, data.train) for part in (data.train, data.validation, data.test))
+pixels = data.train.images
+print(f"pixels as drawn: mean {pixels.mean():.2f}, deviation {pixels.std():.2f}")
+
+
 class Batches:
     """All images once an epoch, in an order drawn anew each time."""
 
@@ -106,11 +120,11 @@ def accuracy(model, images):
 
 torch.manual_seed(0)
 pixels_in_a_row = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 64), nn.ReLU(), nn.Linear(64, 6))
-train(pixels_in_a_row, data.train, steps=300, learning_rate=1e-3)
-flat_accuracy = accuracy(pixels_in_a_row, data.test)
-print(f"right on pictures it learned from {accuracy(pixels_in_a_row, data.train):.2f}, on new ones", end=" ")
+train(pixels_in_a_row, learn, steps=250, learning_rate=1e-3)
+flat_accuracy = accuracy(pixels_in_a_row, test)
+print(f"right on pictures it learned from {accuracy(pixels_in_a_row, learn):.2f}, on new ones", end=" ")
 print(f"{flat_accuracy:.2f}")
-assert flat_accuracy < 0.6
+assert flat_accuracy < 0.7
 
 # %% [markdown]
 # Better than chance: the disc is often the largest figure, so the colour with the most pixels is a fair
@@ -276,6 +290,7 @@ print("logits and gradients agree with course_lib.ViT")
 
 # %% tags=["claim-C32"]
 digits = load_images("digits")
+digits_to_learn, new_digits = (standardised(part, digits.train) for part in (digits.train, digits.test))
 
 
 def make_digit_reader(seed=0, **options):
@@ -288,8 +303,8 @@ by_readout = {}
 for readout in ("mlp", "linear"):
     readers = [make_digit_reader(seed, readout=readout) for seed in (0, 1)]
     for reader in readers:
-        train(reader, digits.train, steps=300, learning_rate=4e-3)
-    by_readout[readout] = [accuracy(reader, digits.test) for reader in readers]
+        train(reader, digits_to_learn, steps=300, learning_rate=4e-3)
+    by_readout[readout] = [accuracy(reader, new_digits) for reader in readers]
     count = sum(p.numel() for p in readers[0].parameters())
     print(f"{readout:7}{count:8,} parameters; right on new digits", end=" ")
     print(", ".join(f"{share:.3f}" for share in by_readout[readout]))
@@ -311,13 +326,13 @@ torch.manual_seed(0)
 untrained = ViT(ViTConfig(32, 4, num_classes=6, d_model=64, num_heads=4, num_blocks=3, d_ff=128)).eval()
 model = ViT(untrained.config)
 model.load_state_dict(untrained.state_dict())
-history = train(model, data.train, steps=300, learning_rate=2e-3)
+history = train(model, learn, steps=250, learning_rate=3e-3)
 
 # %%
-vit_accuracy = accuracy(model, data.test)
+vit_accuracy = accuracy(model, test)
 for name, m in (("pixels in a row", pixels_in_a_row), ("Vision Transformer", model)):
     count = sum(p.numel() for p in m.parameters())
-    print(f"{name:19}{count:9,} parameters, right on new pictures {accuracy(m, data.test):.3f}")
+    print(f"{name:19}{count:9,} parameters, right on new pictures {accuracy(m, test):.3f}")
 assert vit_accuracy > 0.9
 
 
@@ -365,13 +380,12 @@ def read_off(states, labels, new_states, new_labels):
     return ((with_bias[1] @ linear_map).argmax(dim=1) == new_labels).float().mean().item()
 
 
-learn, test = data.validation, data.test
-learn_states, test_states = (states_after_each_block(model, part.images) for part in (learn, test))
+fitted_states, test_states = (states_after_each_block(model, part.images) for part in (choose, test))
 knows = {"class token": [], "mean of patches": []}
-for a, b in zip(learn_states, test_states, strict=True):
-    knows["class token"].append(read_off(a[:, 0], learn.labels, b[:, 0], test.labels))
+for a, b in zip(fitted_states, test_states, strict=True):
+    knows["class token"].append(read_off(a[:, 0], choose.labels, b[:, 0], test.labels))
     knows["mean of patches"].append(
-        read_off(a[:, 1:].mean(dim=1), learn.labels, b[:, 1:].mean(dim=1), test.labels)
+        read_off(a[:, 1:].mean(dim=1), choose.labels, b[:, 1:].mean(dim=1), test.labels)
     )
 print("class read off          at the start   block 0   block 1   block 2")
 for name, shares in knows.items():
@@ -499,7 +513,7 @@ assert not torch.allclose(rollout, A[0] @ A[1] @ A[2])  # the order counts
 shown = 0
 label = data.class_names[test.labels[shown]]
 patch_view(
-    test.images[shown],
+    data.test.images[shown],  # the picture as it was drawn
     torch.stack([weights[shown] for weights in maps.values()]),
     patch_size=4,
     gold=test.masks[shown],
@@ -527,7 +541,7 @@ def class_looks(model, images):
 looks, rolled = class_looks(model, test.images[1:5])
 figure, axes = plt.subplots(4, 5, figsize=(8, 6.2), layout="constrained")
 for line, some in zip(axes, range(4), strict=True):
-    show_pictures(line[:1], test[1 + some : 2 + some])
+    show_pictures(line[:1], data.test[1 + some : 2 + some])
     for ax, weights, title in zip(
         line[1:],
         (*looks[some].mean(dim=1), rolled[some]),
@@ -564,10 +578,10 @@ def all_maps(model, images):
     return maps | {f"block {b}, mean": looks[:, b].mean(dim=1) for b in range(3)} | {"rollout": rolled}
 
 
-choose = data.validation[:300]
+few = choose[:300]
 chosen = {}
 for name, m in (("trained", model), ("untrained", untrained)):
-    points = {key: pointing_accuracy(w, choose.masks) for key, w in all_maps(m, choose.images).items()}
+    points = {key: pointing_accuracy(w, few.masks) for key, w in all_maps(m, few.images).items()}
     chosen[name] = max(points, key=points.get)
     print(f"{name:10} head 0  head 1  head 2  head 3    mean")
     for b in range(3):
@@ -581,7 +595,7 @@ for name, m in (("trained", model), ("untrained", untrained)):
 # **Predict** the order. (A hint: how near to the border can the middle of a disc be?)
 
 # %% tags=["claim-C33"]
-graded = data.test[:500]
+graded = test[:500]
 trained_maps, untrained_maps = (all_maps(m, graded.images) for m in (model, untrained))
 everywhere = torch.ones(len(graded), 8, 8)
 middle = torch.zeros_like(everywhere)
@@ -638,14 +652,11 @@ for name, m in (("trained", model), ("untrained", untrained)):
 
 
 # %%
-mean_colour = data.train.images.mean(dim=(0, 2, 3))[:, None, None]
-
-
 def cover(images, patches):
-    """Paint these patches (image, number) over."""
+    """Paint these patches (image, number) in grey, the mean of all pictures."""
     covered = torch.zeros(len(images), 64, dtype=torch.bool).scatter(1, patches, True)
     covered = covered.view(-1, 8, 8).repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
-    return torch.where(covered[:, None], mean_colour, images)
+    return torch.where(covered[:, None], 0.0, images)
 
 
 def right_logit(images, labels):
@@ -721,7 +732,7 @@ print(f"the patch that hurts most is on the disc: {points_to_disc:.2f}")
 
 # %%
 def stamped(images, labels):
-    """The images with a mark for these labels on their last patch."""
+    """The images, as they were drawn, with a mark for these labels on their last patch."""
     marked = images.images.clone()
     mark = F.one_hot(labels, 8).repeat_interleave(2, dim=1).float()  # (image, 16), two white
     marked[:, :, -4:, -4:] = mark.view(-1, 1, 4, 4)
@@ -730,18 +741,20 @@ def stamped(images, labels):
 
 torch.manual_seed(0)
 misled = ViT(model.config)
-train(misled, stamped(data.train, data.train.labels), steps=150, learning_rate=2e-3)
+train(misled, standardised(stamped(data.train, learn.labels), data.train), steps=125, learning_rate=3e-3)
 
 # %%
 wrong_labels = (graded.labels + 1) % 6
-wrongly = stamped(graded, wrong_labels)
-stamp_accuracy = accuracy(misled, stamped(graded, graded.labels))
-follows = accuracy(misled, LabeledImages(wrongly.images, wrong_labels))
-print(f"right with the mark              {stamp_accuracy:.2f}")
-print(f"right without it                 {accuracy(misled, graded):.2f}")
-print(f"with another class's mark: right {accuracy(misled, wrongly):.2f}, as the mark says {follows:.2f}")
+with_mark, with_false_mark = (
+    standardised(stamped(data.test[:500], labels), data.train) for labels in (graded.labels, wrong_labels)
+)
+mark_accuracy, plain_accuracy = accuracy(misled, with_mark), accuracy(misled, graded)
+follows = accuracy(misled, LabeledImages(with_false_mark.images, wrong_labels))
+print(f"right with the mark                {mark_accuracy:.2f}")
+print(f"right without it                   {plain_accuracy:.2f}")
+print(f"with a false mark: right           {accuracy(misled, with_false_mark):.2f}")
+print(f"                   as the mark says {follows:.2f}")
 
-with_mark = stamped(graded, graded.labels)
 mean_maps = {}  # (block, row, column), the mean over pictures and heads
 for name, m, pictures in (
     ("trained on plain pictures", model, graded),
@@ -752,7 +765,7 @@ for name, means in mean_maps.items():
     place = divmod(means.mean(dim=0).argmax().item(), 8)
     print(f"{name:26} most attended place over all pictures: row {place[0]}, column {place[1]}")
 found = divmod(mean_maps["trained with the mark"].mean(dim=0).argmax().item(), 8)
-assert stamp_accuracy > 0.95 and follows > 0.9 and accuracy(misled, graded) < 0.6
+assert mark_accuracy > 0.95 and follows > 0.9 and plain_accuracy < 0.6
 assert found == (7, 7), "the map names the marked patch"
 
 figure, axes = plt.subplots(2, 3, figsize=(5.4, 3.8), layout="constrained")
@@ -777,7 +790,7 @@ for line, (name, means) in zip(axes, mean_maps.items(), strict=True):
 with torch.no_grad(), record_attention(misled) as maps:
     misled(with_mark.images[:1])
 patch_view(
-    with_mark.images[0],
+    stamped(data.test[:1], graded.labels[:1]).images[0],
     torch.stack([weights[0] for weights in maps.values()]),
     patch_size=4,
     gold=with_mark.masks[0],
@@ -819,8 +832,8 @@ for name, make in makers.items():
     print(f"{name:19}{sum(p.numel() for p in make().parameters()):7,} parameters")
     for count in counts:
         m = make()
-        train(m, digits.train[:count], steps=200, learning_rate=rates[name], batch_size=32)
-        right[name].append(accuracy(m, digits.test))
+        train(m, digits_to_learn[:count], steps=200, learning_rate=rates[name], batch_size=32)
+        right[name].append(accuracy(m, new_digits))
 print("digits to learn from" + "".join(f"{count:8,}" for count in counts))
 for name, shares in right.items():
     print(f"{name:20}" + "".join(f"{share:8.3f}" for share in shares))
@@ -855,8 +868,8 @@ None
 
 # %%
 shape_cnn = small_cnn(3, 32, 6)
-train(shape_cnn, data.train, steps=300, learning_rate=4e-3)
-cnn_accuracy = accuracy(shape_cnn, data.test)
+train(shape_cnn, learn, steps=250, learning_rate=3e-3)
+cnn_accuracy = accuracy(shape_cnn, test)
 print(f"discs, 6,000 pictures: convolutions {cnn_accuracy:.3f}, Vision Transformer {vit_accuracy:.3f}")
 
 # %% [markdown]
@@ -884,11 +897,11 @@ class Behind(ViT):
 
 torch.manual_seed(0)
 behind = Behind(make_digit_reader().config)
-train(behind, digits.train, steps=300, learning_rate=4e-3)
-print(f"right on new digits {accuracy(behind, digits.test):.3f}, as it should be", end=" ")
+train(behind, digits_to_learn, steps=300, learning_rate=4e-3)
+print(f"right on new digits {accuracy(behind, new_digits):.3f}, as it should be", end=" ")
 print(", ".join(f"{share:.3f}" for share in by_readout["mlp"]))
 with torch.no_grad(), record_attention(behind) as maps:
-    behind(digits.test.images)
+    behind(new_digits.images)
 last_weights = maps["blocks.1.attention"].mean(dim=(0, 1))  # (position, position)
 print(f"weight that state 0 gives to the class token {last_weights[0, -1]:.2f}, to itself", end=" ")
 print(f"{last_weights[0, 0]:.2f}")
@@ -906,13 +919,13 @@ print(f"{last_weights[0, 0]:.2f}")
 torch.manual_seed(0)
 bag = make_digit_reader()
 bag.positions.weight.requires_grad_(False).zero_()
-train(bag, digits.train, steps=300, learning_rate=4e-3)
-bag_accuracy = accuracy(bag, digits.test)
+train(bag, digits_to_learn, steps=300, learning_rate=4e-3)
+bag_accuracy = accuracy(bag, new_digits)
 order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-patches = image_to_patches(digits.test.images, 2)[:, order]
+patches = image_to_patches(new_digits.images, 2)[:, order]
 shuffled = F.fold(patches.transpose(1, 2), (8, 8), 2, stride=2)
 with torch.no_grad():
-    assert_close(bag(shuffled), bag(digits.test.images), atol=1e-4, rtol=1e-4)
+    assert_close(bag(shuffled), bag(new_digits.images), atol=1e-4, rtol=1e-4)
 print(f"right without positions {bag_accuracy:.3f}; shuffling the patches changes no logit")
 assert bag_accuracy < min(by_readout["mlp"])
 
@@ -924,14 +937,14 @@ assert bag_accuracy < min(by_readout["mlp"])
 # trained model of section 8.3. The patches are right, their order is not. Will it still find the discs?
 
 # %%
-patches = image_to_patches(test.images, 4)  # (image, M, 3 P^2)
+patches = image_to_patches(data.test.images, 4)  # (image, M, 3 P^2)
 by_columns = patches.unflatten(1, (8, 8)).transpose(1, 2).flatten(1, 2)
 swapped = F.fold(by_columns.transpose(1, 2), (32, 32), 4, stride=4)
-swapped_accuracy = accuracy(model, LabeledImages(swapped, test.labels))
+swapped_accuracy = accuracy(model, standardised(LabeledImages(swapped, test.labels), data.train))
 print(f"right with rows {vit_accuracy:.3f}, with columns {swapped_accuracy:.3f}")
 
 figure, axes = plt.subplots(1, 2, figsize=(3.2, 1.7), layout="constrained")
-for ax, image, title in zip(axes, (test.images[0], swapped[0]), ("rows", "columns"), strict=True):
+for ax, image, title in zip(axes, (data.test.images[0], swapped[0]), ("rows", "columns"), strict=True):
     ax.imshow(image.permute(1, 2, 0))
     ax.set_title(title, fontsize=9)
     ax.set_axis_off()
@@ -946,7 +959,7 @@ for ax, image, title in zip(axes, (test.images[0], swapped[0]), ("rows", "column
 # file the channels stand last. The library refuses both, and says what to do:
 
 # %%
-for images in (test.images[:2] * 255, test.images[:2].permute(0, 2, 3, 1)):
+for images in (data.test.images[:2] * 255, data.test.images[:2].permute(0, 2, 3, 1)):
     try:
         model(images)
     except ValueError as error_message:
