@@ -211,6 +211,23 @@ assert not torch.allclose(by_loop @ channels_last.T, by_loop @ E.T)
 print("loop, reshape, unfold and strided convolution agree:", tuple(by_loop.shape), "=", "(image, M, 3 P^2)")
 
 # %% [markdown]
+# Here is the first test picture as a sentence of 64 words, and again as the picture that it was cut from.
+# In the view each patch attends to itself, for there is no model yet. Move over the patches, or use the
+# arrow keys, and find patch 19 of the sentence. (Count from 0; eight patches make a row.)
+
+# %%
+sentence = my_patches(data.test.images[0], 4)  # (M, 3 P^2)
+figure, axes = plt.subplots(4, 16, figsize=(8, 2.1), layout="constrained")
+for number, (ax, word) in enumerate(zip(axes.flat, sentence, strict=True)):
+    ax.imshow(word.view(3, 4, 4).permute(1, 2, 0))
+    ax.set_title(number, fontsize=7, pad=1)
+    ax.set_axis_off()
+patch_view(data.test.images[0], torch.eye(64), patch_size=4, title="One picture, 64 words")
+
+# %% [markdown]
+# *What to look at: in the sentence the figures can hardly be made out. What was above and below is now
+# eight words apart.*
+#
 # ### Make vectors of it, and put one more in front
 #
 # One matrix $E$ of $D$ by $3P^2$ maps every patch to the model's width $D$. In front of the patches goes
@@ -457,25 +474,35 @@ def plot_similarity(ax, similarity, rows, columns):
     return picture
 
 
-row, column = torch.arange(64) // 8, torch.arange(64) % 8
-distance = ((row[:, None] - row) ** 2 + (column[:, None] - column) ** 2).sqrt()
-bands = (("next to it", 1, 1), ("2 away", 2, 2), ("3 to 4 away", 3, 4), ("5 and more away", 5, 99))
-print("mean cosine        " + "".join(f"{name:>17}" for name, _, _ in bands))
-near_and_far = {}
-for name, m in (("trained", model), ("untrained", untrained)):
-    similarity = position_similarity(m)
-    means = [similarity[(distance >= low) & (distance <= high)].mean().item() for _, low, high in bands]
-    near_and_far[name] = means[0] - means[-1]
-    print(f"{name:19}" + "".join(f"{mean:17.2f}" for mean in means))
-assert near_and_far["trained"] > 0.1 and abs(near_and_far["untrained"]) < 0.1
+def cosine_by_distance(model):
+    """The mean cosine of places next to one another (also slantwise), up to 3 apart, and farther."""
+    rows, columns = model.config.grid
+    place = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
+    distance, cosine = torch.cdist(place, place), position_similarity(model)
+    bands = (distance > 0) & (distance < 1.5), (distance >= 1.5) & (distance <= 3), distance > 3
+    return [cosine[band].mean().item() for band in bands]
 
-figure, ax = plt.subplots(figsize=(5.2, 4.6), layout="constrained")
-figure.colorbar(plot_similarity(ax, position_similarity(model), 8, 8), label="cosine")
+
+digit_reader = readers[0]
+by_distance = {}
+print("mean cosine             next to it   up to 3 apart   farther")
+for name, m in (("discs", model), ("discs, untrained", untrained), ("digits", digit_reader)):
+    by_distance[name] = cosine_by_distance(m)
+    print("{:21}{:13.2f}{:16.2f}{:10.2f}".format(name, *by_distance[name]))
+near_less_far = {name: means[0] - means[2] for name, means in by_distance.items()}
+assert abs(near_less_far["discs, untrained"]) < 0.05 < 0.08 < near_less_far["discs"]
+
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.3), width_ratios=(71, 35), layout="constrained")
+plot_similarity(axes[0], position_similarity(model), 8, 8)
+axes[0].set_title("discs, 8 by 8 places")
+picture = plot_similarity(axes[1], position_similarity(digit_reader), 4, 4)
+axes[1].set_title("digits, 4 by 4 places")
+figure.colorbar(picture, ax=axes[1], label="cosine", location="bottom")
 None
 
 # %% [markdown]
-# *What to look at: 64 small maps, one for each place, laid out as the places are. In each, the place itself
-# is the reddest point.*
+# *What to look at: on the left 64 small maps, one for each place, laid out as the places are. In each, the
+# place itself is the reddest point.*
 #
 # POSITIONS TEXT
 #
@@ -646,9 +673,9 @@ for name, m in (("trained", model), ("untrained", untrained)):
 # ### Cover what it looked at
 #
 # That the class token looks at the disc does not yet say that it *needs* what it sees there. So take it
-# away. Paint 8 of the 64 patches in the mean colour of all pictures: those with the most weight, those with
-# the least, or any 8. Watch the logit of the right class, measured from the mean of the six. **Predict:**
-# what will covering the 8 most attended patches cost?
+# away. Paint 8 of the 64 patches grey: those with the most weight, those with the least, or any 8. Watch
+# the logit of the right class, measured from the mean of the six. **Predict:** what will covering the 8
+# most attended patches cost?
 
 
 # %%
