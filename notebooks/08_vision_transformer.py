@@ -649,9 +649,7 @@ assert mass["trained, rollout"] > 1.4 * mass["untrained, rollout"]
 # The trained map wins in pointing, by far. But read the other lines before you believe a picture of
 # attention. The guess that the disc is in the middle is right more often than one would think, since a
 # whole disc has to fit in; by mass it even beats the trained map, which spends most of its weight
-# elsewhere. (With sixteen maps to choose from, the untrained model does not get beyond chance here. On
-# pixels that were not standardised it did: all numbers being positive, its heads were drawn to bright
-# patches.)
+# elsewhere. (With sixteen maps to choose from, the untrained model hardly gets beyond chance.)
 #
 # Why does no single head point as well as the best mean? Take the discs of each colour by themselves, and
 # the heads of block 0.
@@ -782,8 +780,8 @@ mark_accuracy, plain_accuracy = accuracy(misled, with_mark), accuracy(misled, gr
 follows = accuracy(misled, LabeledImages(with_false_mark.images, wrong_labels))
 print(f"right with the mark                {mark_accuracy:.2f}")
 print(f"right without it                   {plain_accuracy:.2f}")
-print(f"with a false mark: right           {accuracy(misled, with_false_mark):.2f}")
-print(f"                   as the mark says {follows:.2f}")
+print(f"right with a false mark            {accuracy(misled, with_false_mark):.2f}")
+print(f"says what the false mark says      {follows:.2f}")
 
 mean_maps = {}  # (block, row, column), the mean over pictures and heads
 for name, m, pictures in (
@@ -795,7 +793,7 @@ for name, means in mean_maps.items():
     place = divmod(means.mean(dim=0).argmax().item(), 8)
     print(f"{name:26} most attended place over all pictures: row {place[0]}, column {place[1]}")
 found = divmod(mean_maps["trained with the mark"].mean(dim=0).argmax().item(), 8)
-assert mark_accuracy > 0.95 and follows > 0.9 and plain_accuracy < 0.6
+assert mark_accuracy > 0.95 and follows > 0.7 and plain_accuracy < 0.6
 assert found == (7, 7), "the map names the marked patch"
 
 figure, axes = plt.subplots(2, 3, figsize=(5.4, 3.8), layout="constrained")
@@ -809,10 +807,11 @@ for line, (name, means) in zip(axes, mean_maps.items(), strict=True):
 # *What to look at: the class token's weights, mean over 500 pictures and four heads. Above, no place stands
 # out, since the disc may be anywhere. Below, the last patch does.*
 #
-# Right on every picture, and blind to discs: without the mark it guesses, and with a false mark it says
-# what the mark says. A test on pictures from the same photographer would never have told. The map did, in
-# one look, and nobody had to know beforehand that there was a mark. **This is what maps are good for:**
-# they show where to ask. The proof was the false mark.
+# Right on nearly every picture, and all but blind to discs. Without the mark it is wrong more often than
+# not, and with a false mark it mostly says what the mark says. A test on pictures of the same
+# photographer's would never have told. The map did, in one look, and nobody had to know beforehand that
+# there was a mark. **This is what maps are good for:** they show where to ask. The proof was the false
+# mark.
 #
 # See one picture, and click the marked patch too.
 
