@@ -320,7 +320,7 @@ by_readout = {}
 for readout in ("mlp", "linear"):
     readers = [make_digit_reader(seed, readout=readout) for seed in (0, 1)]
     for reader in readers:
-        train(reader, digits_to_learn, steps=300, learning_rate=4e-3)
+        train(reader, digits_to_learn, steps=300, learning_rate=6e-3)
     by_readout[readout] = [accuracy(reader, new_digits) for reader in readers]
     count = sum(p.numel() for p in readers[0].parameters())
     print(f"{readout:7}{count:8,} parameters; right on new digits", end=" ")
@@ -504,7 +504,10 @@ None
 # *What to look at: on the left 64 small maps, one for each place, laid out as the places are. In each, the
 # place itself is the reddest point.*
 #
-# POSITIONS TEXT
+# On discs there is some order: codes of neighbours are a little alike, codes of far places a little
+# opposed. On digits not even that. The paper's figure 7 shows clear rows and columns, after training on a
+# great many photographs. And a map of codes says only what they are, not what they are used for. Section
+# 8.10 asks that, and the answer surprised us.
 #
 # ## 8.6 See where it looks
 #
@@ -667,9 +670,9 @@ for name, m in (("trained", model), ("untrained", untrained)):
 # The heads have shared out the colours among themselves. In block 0 the class token asks the same question
 # in every picture, and a head compares it with patches by their numbers. So each head is drawn to some
 # direction in the space of colours: one to blue and purple, another to red and orange. It finds the disc if
-# it has that colour, and otherwise it points at a triangle that has. Only later blocks, where a patch knows
-# its neighbours, can ask about the form. A map that lies on the object proves little until you know what
-# else it would have lain on.
+# it has that colour, and otherwise it points at a triangle that has. Only later blocks, where the patches
+# have heard of one another, can weigh one colour against another. A map that lies on the object proves
+# little until you know what else it would have lain on.
 #
 # ### Cover what it looked at
 #
@@ -831,9 +834,9 @@ patch_view(
 #
 # A convolution has built in what our model had to find out: that neighbours belong together, and that a
 # disc here is a disc there. The paper's authors found that this pays when pictures are few. Measure it on
-# digits: the same number of steps for both, on more and more of the training digits, each model with the
-# learning rate that served it best on the validation digits when it had all of them. Neither is helped by
-# made-up pictures. **Predict** where the lines meet.
+# digits: the same number of steps for both, on more and more of the training digits, each model at a
+# learning rate that served it well on the validation digits. Neither is helped by made-up pictures.
+# **Predict** where the lines meet.
 
 
 # %%
@@ -854,14 +857,14 @@ def small_cnn(channels, size, classes, seed=0):
 
 
 makers = {"convolutions": lambda: small_cnn(1, 8, 10), "Vision Transformer": make_digit_reader}
-rates = {"convolutions": 4e-3, "Vision Transformer": 4e-3}
-counts = [75, 150, 300, 600, 1200]
+rates = {"convolutions": 4e-3, "Vision Transformer": 6e-3}
+counts = [75, 300, 1200]
 right = {name: [] for name in makers}
 for name, make in makers.items():
     print(f"{name:19}{sum(p.numel() for p in make().parameters()):7,} parameters")
     for count in counts:
         m = make()
-        train(m, digits_to_learn[:count], steps=200, learning_rate=rates[name], batch_size=32)
+        train(m, digits_to_learn[:count], steps=500, learning_rate=rates[name])
         right[name].append(accuracy(m, new_digits))
 print("digits to learn from" + "".join(f"{count:8,}" for count in counts))
 for name, shares in right.items():
@@ -888,10 +891,10 @@ None
 # *What to look at: both axes are logarithmic. The distance between the lines is how many times as often the
 # one errs as the other.*
 #
-# Convolutions are ahead at every size. The paper's authors report the same from the other end of the scale:
-# trained on a million pictures their model stayed behind a convolutional one of like size, and only with
-# hundreds of millions it passed. Do not read more out of our figure than it says: two small models, one
-# data set, 200 steps, one run each.
+# Convolutions are ahead at every size, and the gap closes as the digits become more. The paper's authors
+# report the same from the other end of the scale: trained on a million pictures their model stayed behind
+# convolutional ones of like size, and only with hundreds of millions it passed. Do not read more out of our
+# figure than it says: two small models, one data set, 500 steps, one run each.
 #
 # The discs, then, with their 6,000 pictures:
 
@@ -902,8 +905,8 @@ cnn_accuracy = accuracy(shape_cnn, test)
 print(f"discs, 6,000 pictures: convolutions {cnn_accuracy:.3f}, Vision Transformer {vit_accuracy:.3f}")
 
 # %% [markdown]
-# There too the convolutions need less to learn the same. A Transformer for pictures is not chosen because
-# little is at hand.
+# With a picture made for finding things anywhere, and some thousands to learn from, the two are close in
+# the same number of steps.
 #
 # ## 8.10 Break it
 #
@@ -926,7 +929,7 @@ class Behind(ViT):
 
 torch.manual_seed(0)
 behind = Behind(make_digit_reader().config)
-train(behind, digits_to_learn, steps=300, learning_rate=4e-3)
+train(behind, digits_to_learn, steps=300, learning_rate=6e-3)
 print(f"right on new digits {accuracy(behind, new_digits):.3f}, as it should be", end=" ")
 print(", ".join(f"{share:.3f}" for share in by_readout["mlp"]))
 with torch.no_grad(), record_attention(behind) as maps:
@@ -936,10 +939,10 @@ print(f"weight that state 0 gives to the class token {last_weights[0, -1]:.2f}, 
 print(f"{last_weights[0, 0]:.2f}")
 
 # %% [markdown]
-# Hardly worse, if at all. State 0 now belongs to the first patch, and it does the class token's job: it
-# gathers. The real class token sits at the other end and nobody reads it. This bug lives for ever in a
-# program whose only test is the accuracy. What finds it is the proof of section 8.2, or loading weights
-# that somebody else has trained.
+# About as before: no further off than two good runs are from each other. State 0 now belongs to the first
+# patch, and it does the class token's job: it gathers. The real class token sits at the other end and
+# nobody reads it. This bug lives for ever in a program whose only test is the accuracy. What finds it is
+# the proof of section 8.2, or loading weights that somebody else has trained.
 #
 # **2. No positions.** Set all codes to zero and keep them there. The model sees a bag of patches. How many
 # digits can be told from the bag alone?
@@ -948,7 +951,7 @@ print(f"{last_weights[0, 0]:.2f}")
 torch.manual_seed(0)
 bag = make_digit_reader()
 bag.positions.weight.requires_grad_(False).zero_()
-train(bag, digits_to_learn, steps=300, learning_rate=4e-3)
+train(bag, digits_to_learn, steps=300, learning_rate=6e-3)
 bag_accuracy = accuracy(bag, new_digits)
 order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
 patches = image_to_patches(new_digits.images, 2)[:, order]
@@ -963,26 +966,34 @@ assert bag_accuracy < min(by_readout["mlp"])
 # cell is chapter 4's: without positions, attention cannot tell one order from another.)
 #
 # **3. Columns for rows.** A second program cuts the same pictures column by column and gives them to the
-# trained model of section 8.3. The patches are right, their order is not. Will it still find the discs?
+# trained model of section 8.3. The patches are right, their order is not. Will it still find the discs? And
+# in any order?
 
 # %%
 patches = image_to_patches(data.test.images, 4)  # (image, M, 3 P^2)
-by_columns = patches.unflatten(1, (8, 8)).transpose(1, 2).flatten(1, 2)
-swapped = F.fold(by_columns.transpose(1, 2), (32, 32), 4, stride=4)
-swapped_accuracy = accuracy(model, standardised(LabeledImages(swapped, test.labels), data.train))
-print(f"right with rows {vit_accuracy:.3f}, with columns {swapped_accuracy:.3f}")
-
-figure, axes = plt.subplots(1, 2, figsize=(3.2, 1.7), layout="constrained")
-for ax, image, title in zip(axes, (data.test.images[0], swapped[0]), ("rows", "columns"), strict=True):
-    ax.imshow(image.permute(1, 2, 0))
-    ax.set_title(title, fontsize=9)
+orders = {
+    "rows": torch.arange(64),
+    "columns": torch.arange(64).view(8, 8).T.flatten(),
+    "any order": torch.randperm(64, generator=torch.Generator().manual_seed(0)),
+}
+figure, axes = plt.subplots(1, 3, figsize=(4.8, 1.8), layout="constrained")
+for ax, (name, order) in zip(axes, orders.items(), strict=True):
+    mixed = F.fold(patches[:, order].transpose(1, 2), (32, 32), 4, stride=4)
+    share = accuracy(model, standardised(LabeledImages(mixed, test.labels), data.train))
+    print(f"patches in {name:10} right {share:.3f}")
+    ax.imshow(mixed[0].permute(1, 2, 0))
+    ax.set_title(name, fontsize=9)
     ax.set_axis_off()
 
 # %% [markdown]
-# *What to look at: what the model is shown in either case: each patch upright, their order turned about the
-# diagonal.*
+# *What to look at: what the model is shown in each case. The patches stand upright; only their order
+# differs.*
 #
-# COLUMNS TEXT
+# We had expected ruin. Nothing happens: patches in any order will do. The model has not learned that a disc
+# is round. It has learned that a disc makes *full patches*, and more of them than a cross or a triangle
+# does: a bag of patches is enough, and positions are hardly used. That is no fault of its own. It was asked
+# for the colour and found a way. But whoever saw its accuracy, or its maps, and said "it recognises discs"
+# was wrong. An intervention of three lines told.
 #
 # **4. Bytes.** A picture file holds whole numbers from 0 to 255. Forget to divide. And forget that in a
 # file the channels stand last. The library refuses both, and says what to do:
@@ -1160,7 +1171,7 @@ def suspicious_patches(images, P):
 # </details>
 #
 # **8.7 Open end.** Read digits as well as `make_digit_reader` does, with at most half its parameters, in
-# the same 300 steps: right on 0.93 of the test digits. Choose on `digits.validation` and look at the test
+# the same 300 steps: right on 0.85 of the test digits. Choose on `digits.validation` and look at the test
 # digits once.
 
 
@@ -1173,7 +1184,9 @@ def smaller_digit_reader(): ...
 # the model may do without: a block, the wide inner layer, the readout's hidden layers.</details>
 # <details><summary>Solution</summary>
 #
-# SOLUTION TEXT
+# Take one block in place of two and the linear readout: `make_digit_reader(num_blocks=1, readout="linear")`
+# has fewer than half the parameters. Trained at 8e-3 it was right on 0.88 of the test digits, more than the
+# larger model in as many steps. With 1,200 digits and 300 steps, what is not there need not be learned.
 # </details>
 #
 # ## 8.12 What we showed
@@ -1187,6 +1200,8 @@ def smaller_digit_reader(): ...
 # - That is less than the usual picture suggests. Untrained heads point too, at colours; and in a single
 #   picture the patch with the most weight is seldom the one that matters most.
 # - Maps are good at raising a suspicion: ours found a planted mark at once. An intervention settles it.
+# - The model that names the disc's colour does so from a bag of patches: their order does not matter to it.
+#   Neither the accuracy nor the maps had told us.
 # - With few pictures a small convolutional network learns more from them.
 #
 # **What the papers say.** [Dosovitskiy et al. (2021)](https://arxiv.org/abs/2010.11929) describe the model
