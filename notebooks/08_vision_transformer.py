@@ -807,8 +807,9 @@ for line, (name, means) in zip(axes, mean_maps.items(), strict=True):
         ax.set_axis_off()
 
 # %% [markdown]
-# *What to look at: the class token's weights, mean over 500 pictures and four heads. Above, no place stands
-# out, since the disc may be anywhere. Below, the last patch does.*
+# *What to look at: the class token's weights, mean over 500 pictures and four heads. Above, the middle is a
+# little brighter than the border, since a whole disc has to fit in, and no place stands out. Below, from
+# block 1 on, the last patch does.*
 #
 # Right on nearly every picture, and all but blind to discs. Without the mark it is wrong more often than
 # not, and with a false mark it mostly says what the mark says. A test on pictures of the same
@@ -816,14 +817,14 @@ for line, (name, means) in zip(axes, mean_maps.items(), strict=True):
 # there was a mark. **This is what maps are good for:** they show where to ask. The proof was the false
 # mark.
 #
-# See one picture, and click the marked patch too.
+# See one picture, in each block the mean over the heads.
 
 # %%
 with torch.no_grad(), record_attention(misled) as maps:
     misled(with_mark.images[:1])
 patch_view(
     stamped(data.test[:1], graded.labels[:1]).images[0],
-    torch.stack([weights[0] for weights in maps.values()]),
+    torch.stack([weights[0].mean(dim=0, keepdim=True) for weights in maps.values()]),
     patch_size=4,
     gold=with_mark.masks[0],
     title="Right, and not because of the disc",
@@ -878,6 +879,7 @@ def plot_hunger(ax):
         ax.plot(counts, [1 - share for share in shares], mark, label=name)
     ax.set(xscale="log", yscale="log", xlabel="digits to learn from", ylabel="share wrong on new ones")
     ax.set_xticks(counts, counts)
+    ax.set_yticks((0.1, 0.2, 0.5), (0.1, 0.2, 0.5))
     ax.minorticks_off()
     ax.legend()
     return ax
