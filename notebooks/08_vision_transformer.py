@@ -737,13 +737,12 @@ left, _ = right_logit(
     cover(sample.images.repeat_interleave(64, dim=0), each_patch), sample.labels.repeat_interleave(64)
 )
 hurt = whole[:, None] - left.view(40, 64)  # (image, M)
-print("                 the patch that hurts most   hurts most and points:")
-print("                 is the one with most weight rank correlation over all 64 patches")
+print("                 most weight where it hurts most   rank correlation over 64 patches")
 for name, weights in (("chosen map", by_map[:40]), ("rollout", trained_maps["rollout"].flatten(1)[:40])):
     same = (weights.argmax(dim=1) == hurt.argmax(dim=1)).float().mean()
     ranks = [values.argsort(dim=1).argsort(dim=1).float() for values in (weights, hurt)]
     a, b = (F.normalize(rank - rank.mean(dim=1, keepdim=True), dim=1) for rank in ranks)
-    print(f"{name:17}{same:14.0%}{(a * b).sum(dim=1).mean():30.2f}")
+    print(f"{name:17}{same:31.0%}{(a * b).sum(dim=1).mean():35.2f}")
 points_to_disc = pointing_accuracy(hurt.clamp(min=0).view(-1, 8, 8) + 1e-9, sample.masks)
 print(f"the patch that hurts most is on the disc: {points_to_disc:.2f}")
 
