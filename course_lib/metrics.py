@@ -1,4 +1,4 @@
-"""How good is it: BLEU, alignment error rate and perplexity."""
+"""How good is it: BLEU, alignment error rate, perplexity, pointing accuracy and attention mass."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sacrebleu
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Links = Collection[tuple[int, int]]
@@ -128,6 +128,74 @@ def perplexity(total_loss: float, tokens: int) -> float:
         return math.exp(total_loss / tokens)
     except OverflowError:
         return math.inf
+
+
+def pointing_accuracy(
+    weights: Float[Tensor, "image row column"], object_mask: Bool[Tensor, "image height width"]
+) -> float:
+    """Say how often the most attended place is on the object: 1 is always, 0 is never.
+
+        accuracy = mean over images of the share of object pixels in the place with the largest weight
+
+    weights: the attention to each place, such as the class token's weights on the patches, in rows and
+        columns. A place stands for the pixels of its patch; with as many rows and columns as pixels, it is a
+        pixel. Where several places share the largest weight, their mean counts: equal weights all over, which
+        point nowhere, score the share of the image that is object.
+    object_mask: True on the object's pixels.
+    Raises ValueError where the two do not fit, an image has no object, or weights are not finite, negative or
+    all zero; TypeError for other dtypes.
+    Source: the pointing game of Zhang et al. 2016, on single pixels.
+    """
+    cover = _cover(weights, object_mask)
+    largest = (weights == weights.amax(dim=(1, 2), keepdim=True)).to(weights.dtype)
+    return float(((largest * cover).sum(dim=(1, 2)) / largest.sum(dim=(1, 2))).mean())
+
+
+def attention_mass(
+    weights: Float[Tensor, "image row column"], object_mask: Bool[Tensor, "image height width"]
+) -> float:
+    """Say how much of the attention is on the object: 1 is all of it, 0 is none.
+
+        mass = mean over images of sum(weights * cover) / sum(weights)
+
+    with cover the share of object pixels in each place. Equal weights score the object's share of the image.
+
+    weights, object_mask: as for pointing_accuracy. Weights that do not sum to one, as those on the patches
+        without the class token, are taken as shares of their sum.
+    Raises what pointing_accuracy raises.
+    """
+    cover = _cover(weights, object_mask)
+    return float(((weights * cover).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))).mean())
+
+
+def _cover(weights: Tensor, object_mask: Tensor) -> Float[Tensor, "image row column"]:
+    """The share of object pixels in each place, after checking weights and mask."""
+    if not isinstance(weights, Tensor) or not weights.is_floating_point():
+        got = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
+        raise TypeError(f"weights must be a floating-point tensor, (image, row, column), got {got}")
+    if not isinstance(object_mask, Tensor) or object_mask.dtype != torch.bool:
+        got = object_mask.dtype if isinstance(object_mask, Tensor) else type(object_mask).__name__
+        raise TypeError(f"object_mask must be a boolean tensor, True on the object, got {got}")
+    shapes = f"weights has shape {tuple(weights.shape)} and object_mask {tuple(object_mask.shape)}"
+    if weights.ndim != 3 or object_mask.ndim != 3 or len(weights) != len(object_mask) or weights.numel() == 0:
+        raise ValueError(
+            f"{shapes}; expected (image, row, column) and (image, height, width) of the same images, at "
+            f"least one. Without the class token's own, weights on patches become a grid with "
+            f"weights.unflatten(-1, (rows, columns))"
+        )
+    rows, columns = weights.shape[1:]
+    height, width = object_mask.shape[1:]
+    if height % rows or width % columns:
+        raise ValueError(
+            f"{shapes}: {height} by {width} pixels cannot be shared out among {rows} by {columns} places"
+        )
+    if not weights.isfinite().all() or (weights < 0).any() or (weights.sum(dim=(1, 2)) == 0).any():
+        raise ValueError("weights must be finite and not negative, and in each image some above zero")
+    if not object_mask.any(dim=2).any(dim=1).all():
+        empty = int((~object_mask.any(dim=2).any(dim=1)).nonzero()[0])
+        raise ValueError(f"image {empty} has no object: object_mask is False everywhere; leave it out")
+    places = object_mask.unflatten(2, (columns, -1)).unflatten(1, (rows, -1))
+    return places.to(weights.dtype).mean(dim=(2, 4))
 
 
 def _number(name: str, value: float | int | Tensor) -> float | int:

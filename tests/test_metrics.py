@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from course_lib.metrics import alignment_error_rate, alignment_from_weights, corpus_bleu, perplexity
+from course_lib.metrics import (
+    alignment_error_rate,
+    alignment_from_weights,
+    attention_mass,
+    corpus_bleu,
+    perplexity,
+    pointing_accuracy,
+)
 
 
 def test_bleu_of_a_perfect_translation_is_100_and_of_a_foreign_one_is_0():
@@ -130,6 +137,60 @@ def test_perplexity_errors():
         perplexity(math.nan, 3)
 
 
+# An object in an image of 4 by 6 pixels, in patches of 2 by 2: it fills the patch in row 1, column 1, half of
+# the one after it, and one pixel of the first.
+OBJECT = torch.tensor([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0]]) > 0
+
+
+def pointing(*rows):
+    weights = torch.tensor(rows, dtype=torch.float64)[None]
+    return pointing_accuracy(weights, OBJECT[None]), attention_mass(weights, OBJECT[None])
+
+
+def test_pointing_and_mass_by_hand():
+    assert pointing([0, 0, 0], [0, 1, 0]) == (1, 1)
+    assert pointing([0, 0, 0], [0, 0, 1]) == (0.5, 0.5)
+    assert pointing([1, 0, 0], [0, 0, 0]) == (0.25, 0.25)
+    assert pointing([0, 0, 1], [0, 0, 0]) == (0, 0)
+    # The largest weight decides where it points; the mass counts all: 0.1 / 4 + 0.3 + 0.2 / 2.
+    assert pointing([0.1, 0, 0.4], [0, 0.3, 0.2]) == pytest.approx((0, 0.425))
+    # What is left to the class token does not count.
+    assert pointing([0.01, 0, 0.04], [0, 0.03, 0.02]) == pytest.approx((0, 0.425))
+
+
+def test_equal_weights_point_as_well_as_chance():
+    share = 7 / 24  # pixels of the object
+    assert pointing([1 / 6] * 3, [1 / 6] * 3) == pytest.approx((share, share))
+    assert pointing([0, 0.5, 0], [0, 0.5, 0]) == pytest.approx((0.5, 0.5))  # two share the lead
+
+
+def test_pointing_at_pixels():
+    weights = torch.zeros(1, 4, 6)
+    weights[0, 3, 4] = 1
+    assert pointing_accuracy(weights, OBJECT[None]) == attention_mass(weights, OBJECT[None]) == 1
+    weights[0, 3, 5] = 2
+    assert pointing_accuracy(weights, OBJECT[None]) == 0
+    assert attention_mass(weights, OBJECT[None]) == pytest.approx(1 / 3)
+    # Patches as large pixels are pointed at alike.
+    coarse = torch.rand(5, 2, 3, generator=torch.Generator().manual_seed(0))
+    fine = coarse.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    masks = torch.stack([OBJECT.roll(shift, dims=1) for shift in range(5)])
+    for metric in (pointing_accuracy, attention_mass):
+        assert metric(coarse, masks) == pytest.approx(metric(fine, masks))
+
+
+def test_pointing_is_a_mean_over_images_each_with_its_own_mask():
+    weights = torch.zeros(3, 2, 3)
+    weights[:, 1, 1] = torch.tensor([0.2, 0.9, 5.0])
+    masks = torch.stack([OBJECT, OBJECT.flip(0), OBJECT])  # flipped, there is nothing in that patch
+    assert pointing_accuracy(weights, masks) == pytest.approx(2 / 3)
+    assert attention_mass(weights, masks) == pytest.approx(2 / 3)
+    assert pointing_accuracy(weights[[1, 0, 2]], masks[[1, 0, 2]]) == pytest.approx(2 / 3)
+    assert pointing_accuracy(weights.flip(1), masks) == pytest.approx(1 / 3)
+
+
+MASKS = OBJECT[None]
+
 # The call as text, its error, and what that must say.
 BAD_CALLS = [
     ("corpus_bleu(None, ['a'])", TypeError, ["hypotheses must be a list of strings"]),
@@ -156,6 +217,19 @@ BAD_CALLS = [
         TypeError,
         ["possible[0] must be a set of links"],
     ),
+    ("pointing_accuracy(None, MASKS)", TypeError, ["floating-point tensor", "got NoneType"]),
+    ("pointing_accuracy(torch.ones(1, 2, 3).long(), MASKS)", TypeError, ["floating-point", "torch.int64"]),
+    ("pointing_accuracy(torch.ones(1, 2, 3), MASKS.float())", TypeError, ["boolean tensor", "torch.float32"]),
+    ("pointing_accuracy(torch.ones(1, 2, 3), None)", TypeError, ["boolean tensor", "got NoneType"]),
+    ("pointing_accuracy(torch.ones(1, 6), MASKS)", ValueError, ["(1, 6)", "unflatten(-1, (rows, columns))"]),
+    ("pointing_accuracy(torch.ones(2, 3), OBJECT)", ValueError, ["(2, 3)", "(4, 6)", "(image, row, column)"]),
+    ("pointing_accuracy(torch.ones(2, 2, 3), MASKS)", ValueError, ["(2, 2, 3)", "(1, 4, 6)", "same images"]),
+    ("pointing_accuracy(torch.ones(0, 2, 3), MASKS[:0])", ValueError, ["(0, 2, 3)", "least one"]),
+    ("attention_mass(torch.ones(1, 3, 2), MASKS)", ValueError, ["4 by 6 pixels", "3 by 2 places"]),
+    ("attention_mass(torch.ones(1, 2, 3) * math.nan, MASKS)", ValueError, ["finite and not negative"]),
+    ("attention_mass(-torch.ones(1, 2, 3), MASKS)", ValueError, ["finite and not negative"]),
+    ("attention_mass(torch.zeros(1, 2, 3), MASKS)", ValueError, ["some above zero"]),
+    ("attention_mass(torch.ones(1, 2, 3), MASKS & False)", ValueError, ["image 0 has no object"]),
     ("perplexity(None, 3)", TypeError, ["total_loss must be a single number", "None"]),
     ("perplexity('3', 3)", TypeError, ["total_loss must be a single number", "'3'"]),
     ("perplexity(torch.ones(3), 3)", TypeError, ["total_loss must be a single number", "tensor"]),

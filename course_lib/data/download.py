@@ -54,6 +54,7 @@ class DataFile:
 _MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
 _SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
 _GPT2 = "https://huggingface.co/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/"
+_FASHION_MNIST = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 _TABLE = """
 multi30k/train.de.gz            2110398 2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72
 multi30k/train.en.gz            1801238 460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6
@@ -68,12 +69,18 @@ tiny-shakespeare/input.txt      1115394 86c4e6aa9db7c042ec79f339dcb96d42b0075e16
 gpt2/vocab.json                 1042301 196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783
 gpt2/merges.txt                  456318 1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5
 gpt2/model.safetensors        548105171 248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707
-"""
+fashion-mnist/train-images-idx3-ubyte.gz 47040016 c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888
+fashion-mnist/train-labels-idx1-ubyte.gz    60008 bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9
+fashion-mnist/t10k-images-idx3-ubyte.gz   7840016 5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b
+fashion-mnist/t10k-labels-idx1-ubyte.gz     10008 0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34
+"""  # noqa: E501
+# The folder of a path decides where it is downloaded from.
 _HOMES = {
     "multi30k": _MULTI30K,
     "tiny-shakespeare": _SHAKESPEARE,
     "gpt2": _GPT2,
-}  # the folder of a path decides where it is downloaded from
+    "fashion-mnist": _FASHION_MNIST,
+}
 
 
 def _read_table() -> Iterator[DataFile]:
@@ -195,7 +202,8 @@ def _unavailable(file: DataFile, problem: str, found: str) -> DataUnavailable:
         f"  found content    {found}\n"
         f"  public address   {file.address}\n"
         f"To go on without a network, set {FOLDER_VARIABLE} (now {looked}) to a folder that holds "
-        f'{file.path}, or use load_translation("grammar") or load_text("python-docs"), which need no files.'
+        f'{file.path}, or use load_translation("grammar"), load_text("python-docs") or load_images("shapes"), '
+        "which need no files."
     )
 
 
