@@ -602,7 +602,7 @@ assert right["post-norm"][0] < 0.5 < right["post-norm"][1], "post-norm needs the
 
 # %% [markdown]
 # At this learning rate and depth it is as the literature says. Be exact about "needs": with a lower rate,
-# or two blocks in place of four, post-norm trains without warm-up too. Exercise 6.5 asks you to find where
+# or two blocks in place of four, post-norm trains without warm-up too. Exercise 6.7 asks you to find where
 # it begins to fail.
 #
 # ### No residual connections
@@ -686,7 +686,7 @@ assert no_mlp < 0.75 < 0.9 < right["pre-norm"][1]
 
 # %% [markdown]
 # Better than chance, far from right. (Be fair: without the networks the model also has fewer parameters.
-# Exercise 6.6 asks whether wider attention makes up for it.)
+# Exercise 6.9 asks whether wider attention makes up for it.)
 #
 # ### BatchNorm in place of LayerNorm
 #
@@ -830,25 +830,29 @@ except ValueError as error_message:
 # %% [markdown]
 # ## 6.10 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
-# **6.1 Post-norm or pre-norm?** Write a residual connection that does either.
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
+# **6.1 Post-norm or pre-norm?** Write a residual connection that does either. `part` and `norm` are
+# layers, x is (batch, position, d_model).
 
 
 # %% tags=["exercise"]
 def residual(x, part, norm, norm_first): ...
 
 
-# norm, part = nn.LayerNorm(6), nn.Linear(6, 6)
-# nn.init.normal_(norm.bias)
-# x = torch.randn(2, 5, 6)
-# assert_close(residual(x, part, norm, norm_first=True) - x, part(norm(x)))
-# assert_close(residual(x, part, norm, norm_first=False), norm(x + part(x)))
+check("6.1", residual)
 
 # %% [markdown]
-# <details><summary>Hint</summary>In which of the two does x itself go through without being
+# <details><summary>Hint 1</summary>In which of the two does x itself go through without being
 # touched?</details>
+# <details><summary>Hint 2</summary>In the other one it is the <i>sum</i> that is normalised.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -857,34 +861,40 @@ def residual(x, part, norm, norm_first): ...
 #         return x + part(norm(x))
 #     return norm(x + part(x))
 # ```
+#
+# If the part gives zeros, pre-norm returns x as it was: stacked a hundred times, x still goes straight
+# through. Post-norm normalises it a hundred times.
 # </details>
 #
-# **6.2 Both masks.** A batch of targets is padded too. Build the mask (batch, head, query, key) with which
-# position $i$ sees the real positions up to and with $i$.
+# **6.2 Both masks.** A batch of targets is padded too. From a list of their lengths and the padded
+# length, build the mask (batch, 1, query, key) with which position $i$ sees the real positions up to and
+# with $i$.
 
 
 # %% tags=["exercise"]
 def target_mask(lengths, max_length): ...
 
 
-# from course_lib.attention import causal_mask  # padding_mask is here already
-#
-# mask = target_mask([3, 2], 4)
-# assert mask.shape == (2, 1, 4, 4) and mask.dtype == torch.bool
-# assert mask[1, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+check("6.2", target_mask)
 
 # %% [markdown]
-# <details><summary>Hint</summary>A position may be seen if both masks allow it. What does <code>&</code> do
-# with shapes (2, 1, 1, 4) and (4, 4)?</details>
+# <details><summary>Hint 1</summary>A position may be seen if both masks allow it. The library has
+# both: <code>padding_mask</code> is here already, <code>causal_mask</code> stands beside it in
+# <code>course_lib.attention</code>.</details>
+# <details><summary>Hint 2</summary>What does <code>&</code> do with shapes (2, 1, 1, 4) and (4,
+# 4)?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
+# from course_lib.attention import causal_mask
+#
+#
 # def target_mask(lengths, max_length):
 #     return padding_mask(lengths, max_length) & causal_mask(max_length)
 # ```
 #
-# Our decoder does without: padding stands at the end, where no real position looks, and the loss leaves it
-# out.
+# Our decoder does without: padding stands at the end, where no real position looks, and the loss leaves
+# it out.
 # </details>
 #
 # **6.3 Count.** How many parameters has an encoder block, biases and both LayerNorms included? Write the
@@ -895,13 +905,13 @@ def target_mask(lengths, max_length): ...
 def block_parameters(d_model, d_ff): ...
 
 
-# for d_model, d_ff in ((12, 20), (64, 256)):
-#     block = EncoderBlock(d_model, 4, d_ff)
-#     assert block_parameters(d_model, d_ff) == sum(p.numel() for p in block.parameters())
+check("6.3", block_parameters)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Four square matrices with biases, two oblong ones with biases, and two
+# <details><summary>Hint 1</summary>Four square matrices with biases, two oblong ones with biases, and two
 # scales and shifts.</details>
+# <details><summary>Hint 2</summary>A bias is as long as the output of its matrix is wide: d_ff once,
+# d_model five times.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -914,36 +924,32 @@ def block_parameters(d_model, d_ff): ...
 # With the usual $d_{ff} = 4 d_{\text{model}}$ the position-wise network has two thirds of them.
 # </details>
 #
-# **6.4 Find the bug.** This decoding loop gives good beginnings and then repeats itself. Mend it.
+# **6.4 Find the bug.** This decoding loop gives good beginnings and then repeats itself. Mend it. (The
+# check brings small models of its own, with random parameters.)
 
 
 # %% tags=["exercise"]
-def suspicious_decode(model, ids, lengths, steps):
+def suspicious_decode(model, ids, lengths, steps, bos_id):
     """Greedy decoding without a cache."""
     memory = model.encode(ids, lengths)
-    words = torch.full((len(ids), 1), target_vocab.bos_id)
+    words = torch.full((len(ids), 1), bos_id)
     for _ in range(steps):
         logits = model.decode(words[:, -1:], memory)
         words = torch.cat([words, logits[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
     return words
 
 
-# ids, lengths = pad([source_vocab.encode(pair.source) for pair in sample[:10]])
-# with torch.no_grad():
-#     words = suspicious_decode(model, ids, lengths, steps=30)
-# right = greedy_decode(model, ids, lengths, target_vocab.bos_id, target_vocab.eos_id, max_length=30)
-# for row, tokens in zip(words.tolist(), right, strict=True):
-#     assert row[1 : len(tokens) + 1] == tokens
+check("6.4", suspicious_decode)
 
 # %% [markdown]
-# <details><summary>Hint</summary>What does the model know of the words that it has written? And which
-# position has each new word?</details>
+# <details><summary>Hint 1</summary>What does the model know of the words that it has written?</details>
+# <details><summary>Hint 2</summary>Which position has each new word, as the model sees it?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# def suspicious_decode(model, ids, lengths, steps):
+# def suspicious_decode(model, ids, lengths, steps, bos_id):
 #     memory = model.encode(ids, lengths)
-#     words = torch.full((len(ids), 1), target_vocab.bos_id)
+#     words = torch.full((len(ids), 1), bos_id)
 #     for _ in range(steps):
 #         logits = model.decode(words, memory)
 #         words = torch.cat([words, logits[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
@@ -954,12 +960,100 @@ def suspicious_decode(model, ids, lengths, steps):
 # position 0 and remembered nothing.
 # </details>
 #
-# **6.5 Open end: where does post-norm begin to fail?** Use `train_adder` with `warmup=0` and vary the
+# **6.5 LayerNorm, from memory.** Without looking at section 6.2: normalise x (batch, position, d_model),
+# then apply the scale `gamma` and the shift `beta`, both (d_model).
+
+
+# %% tags=["exercise"]
+def my_layer_norm(x, gamma, beta, eps=1e-5): ...
+
+
+check("6.5", my_layer_norm)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Mean and variance of what? Of each position by itself, so
+# <code>keepdim=True</code> keeps the axes that they are subtracted from.</details>
+# <details><summary>Hint 2</summary>Two details: by which number does the variance divide, and on which
+# side of the root does eps stand?</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_layer_norm(x, gamma, beta, eps=1e-5):
+#     mean = x.mean(dim=-1, keepdim=True)
+#     variance = x.var(dim=-1, keepdim=True, correction=0)
+#     return gamma * (x - mean) / (variance + eps).sqrt() + beta
+# ```
+#
+# `var` and `std` divide by $d - 1$ unless they are told `correction=0`. At a width of 512 hardly anybody
+# would notice; a comparison with copied parameters does.
+# </details>
+#
+# **6.6 The loss of the next word.** A batch of targets (sentence, position) begins with `<bos>` and is
+# filled up with `pad_id`. The model was fed all of it, and `logits[:, i]` (sentence, position, word)
+# score the word after position i. Return the mean cross-entropy of all real words that are to be
+# predicted.
+
+
+# %% tags=["exercise"]
+def next_word_loss(logits, target, pad_id): ...
+
+
+check("6.6", next_word_loss)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Nothing predicts the first word, and nothing grades the last logits.
+# Which of the two tensors loses its beginning, and which its end?</details>
+# <details><summary>Hint 2</summary><code>F.cross_entropy</code> wants (word, class) and (word), and has
+# an argument for a class to leave out.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def next_word_loss(logits, target, pad_id):
+#     predicted, right = logits[:, :-1], target[:, 1:]
+#     return F.cross_entropy(predicted.flatten(0, 1), right.flatten(), ignore_index=pad_id)
+# ```
+#
+# Without the shift the model is graded on repeating its input, and soon does so without a fault. With
+# padding in the loss it is praised for predicting `<pad>`. Both give a curve that looks better than the
+# right one.
+# </details>
+#
+# **6.7 Open end: where does post-norm begin to fail?** Use `train_adder` with `warmup=0` and vary the
 # number of blocks and the learning rate. Draw a small table of right shares. What would you tell somebody
 # who says that post-norm *always* needs warm-up?
 #
-# **6.6 Open end: attention instead of networks.** Without the position-wise networks, give the blocks more
-# heads or more width until the number of parameters is the same. How far does it get?
+# **6.8 Open end: half the parameters.** Train an `Adder` with at most half the parameters of the one of
+# section 6.8, in the same 400 steps, so that at least 95% of new sums are right, and return it. Which of
+# its parts can be made smaller?
+
+
+# %% tags=["exercise"]
+def smaller_adder(): ...
+
+
+check(
+    "6.8",
+    smaller_adder,
+    digits=digits,
+    parameters=sum(parameter.numel() for parameter in Adder().parameters()) // 2,
+)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Count the parameters of one block, of the embedding and of the output.
+# How many blocks can you afford?</details>
+# <details><summary>Hint 2</summary>Copy the training out of <code>train_adder</code>, and give
+# <code>Adder</code> other sizes. The width must be a multiple of four, for four heads.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# SOLUTION68
+# ```
+#
+# EXPLAIN68
+# </details>
+#
+# **6.9 Open end: attention instead of networks.** Without the position-wise networks, give the blocks
+# more heads or more width until the number of parameters is the same. How far does it get?
 #
 # ## 6.11 What we showed
 #
