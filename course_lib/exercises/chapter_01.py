@@ -373,6 +373,8 @@ def two_widths(answer, generator):
         hour_width, useless_width = (float(width) for width in answer(hour, degrees, useless))
     except (TypeError, ValueError) as error:
         raise Unusable(f"two widths are expected, that of the hour first: {error}") from error
+    if min(hour_width, useless_width) <= 0:
+        raise Unusable(f"a width is above zero; got {hour_width:.3g} and {useless_width:.3g}")
     return [
         Goal("width of the hour", hour_width, at_least=0.2, at_most=4.0),
         Goal("width of the useless number, in widths of the hour", useless_width / hour_width, at_least=10),

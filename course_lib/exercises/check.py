@@ -43,7 +43,12 @@ def check(number: str, answer: Callable, **options: Any) -> Verdict:
     generator = torch.Generator()
     generator.seed()
     if isinstance(task, Target):
-        inspect.signature(task.measure).bind(answer, generator, **options)
+        wanted = list(inspect.signature(task.measure).parameters)[2:]
+        if set(options) != set(wanted):
+            raise TypeError(
+                f"exercise {number} is measured with {', '.join(wanted) or 'nothing else'}, got "
+                f"{', '.join(options) or 'nothing'}; its cell in the chapter has the whole call"
+            )
         verdict = measure(task, answer, generator, options)
     elif options:
         raise TypeError(f"exercise {number} is checked without options, got {', '.join(options)}")

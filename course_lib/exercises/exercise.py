@@ -82,7 +82,11 @@ class Goal:
     @property
     def bounds(self) -> str:
         words = ("at least", self.at_least), ("at most", self.at_most)
-        return " and ".join(f"{word} {bound:,.4g}" for word, bound in words if bound is not None)
+        return " and ".join(f"{word} {in_words(bound)}" for word, bound in words if bound is not None)
+
+
+def in_words(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:.3g}"
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,16 @@ def _register(task: Exercise | Target) -> Any:
     return task
 
 
-def chapters() -> dict[int, str]:
-    """The numbers and titles of all chapters that have exercises."""
+def chapters() -> list[int]:
+    """The numbers of all chapters that have exercises."""
     package = importlib.import_module(__package__)
     names = (module.name for module in pkgutil.iter_modules(package.__path__))
-    numbers = sorted(int(name.removeprefix("chapter_")) for name in names if name.startswith("chapter_"))
-    return {number: _load(number).TITLE for number in numbers}
+    return sorted(int(name.removeprefix("chapter_")) for name in names if name.startswith("chapter_"))
+
+
+def title(chapter: int) -> str:
+    """The title of a chapter."""
+    return _load(chapter).TITLE
 
 
 def of_chapter(chapter: int) -> list[Exercise | Target]:
@@ -140,14 +148,14 @@ def find(number: str) -> Exercise | Target:
     """
     if not isinstance(number, str):
         raise TypeError(f'write the number of the exercise in quotes: check("3.2", ...), not {number!r}')
-    titles = chapters()
     chapter = int(number.split(".")[0]) if re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", number) else None
-    if chapter not in titles:
-        raise ValueError(f"there is no exercise {number!r}; the chapters are {', '.join(map(str, titles))}")
-    known = {task.number: task for task in of_chapter(chapter)}
-    if number not in known:
-        raise ValueError(f"there is no exercise {number} to check; chapter {chapter} has {', '.join(known)}")
-    return known[number]
+    if chapter not in chapters():
+        known = ", ".join(map(str, chapters()))
+        raise ValueError(f"there is no exercise {number!r}; the chapters are {known}")
+    tasks = {task.number: task for task in of_chapter(chapter)}
+    if number not in tasks:
+        raise ValueError(f"there is no exercise {number} to check; chapter {chapter} has {', '.join(tasks)}")
+    return tasks[number]
 
 
 def _load(chapter: int) -> Any:

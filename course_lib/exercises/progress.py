@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from course_lib.exercises.exercise import chapters, of_chapter
+from course_lib.exercises.exercise import chapters, of_chapter, title
 
 FILE_VARIABLE = "ATTENTION_COURSE_PROGRESS"
 _LARGEST = 1_000_000  # bytes; a line for each exercise takes far less
@@ -57,11 +57,10 @@ def progress() -> Progress:
         solved, note = _read(progress_file())
     except OSError as error:
         solved, note = {}, f"Your file of progress cannot be read ({error}); it is left as it is."
-    table = []
-    for number, title in chapters().items():
-        table.append(
-            (number, title, {task.number: solved.get(task.number, "") for task in of_chapter(number)})
-        )
+    table = [
+        (chapter, title(chapter), {task.number: solved.get(task.number, "") for task in of_chapter(chapter)})
+        for chapter in chapters()
+    ]
     return Progress(table, note)
 
 

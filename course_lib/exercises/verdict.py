@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from course_lib.exercises.exercise import Goal, Mistake
+from course_lib.exercises.exercise import Goal, Mistake, in_words
 from course_lib.widgets.output import View
 
 _COLOURS = {"right": "#2e8540", "wrong": "#b35900"}
@@ -67,7 +67,11 @@ class Verdict:
 
     def _rows(self) -> list[tuple[str, str, str]]:
         return [
-            (goal.what, f"{goal.found:,.4g} ({goal.bounds})", "reached" if goal.reached else "not reached")
+            (
+                goal.what,
+                f"{in_words(goal.found)} ({goal.bounds})",
+                "reached" if goal.reached else "not reached",
+            )
             for goal in self.goals
         ]
 

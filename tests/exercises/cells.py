@@ -3,6 +3,7 @@
 import ast
 import builtins
 import re
+from functools import cache
 from itertools import pairwise
 
 from notebooks import build
@@ -41,6 +42,7 @@ def _is_constant(assignment, namespace):
     return bool(names) and known and (literal or all(name.isupper() for name in names))
 
 
+@cache
 def exercises(chapter):
     """For each exercise with a check: its number, its cell (stub and check), and its solution."""
     cells = build.convert(source(chapter)).cells

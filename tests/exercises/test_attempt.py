@@ -47,7 +47,7 @@ def test_endless_loop_is_ended_at_its_line(function):
     start = time.perf_counter()
     outcome = attempt(function, (), [], seconds=0.3)
     assert isinstance(outcome.error, TookTooLong)
-    assert 0.3 <= time.perf_counter() - start < 5
+    assert 0.3 <= time.perf_counter() - start < 60
     assert function.__name__ in where(outcome.error, function)
 
 
@@ -56,7 +56,7 @@ def test_endless_loop_is_ended_in_another_thread_too():
     outcomes = []
     thread = threading.Thread(target=lambda: outcomes.append(attempt(forever, (), [], seconds=0.3)))
     thread.start()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert isinstance(outcomes[0].error, TookTooLong)
 
 
