@@ -6,20 +6,53 @@ import inspect
 import linecache
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-_OUR_FOLDER = str(Path(__file__).parent)
 _MOST_FRAMES = 3
 
 
 class TookTooLong(BaseException):
     """Ends a call. No Exception, so that `except Exception` in a learner's loop lets it through."""
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Have an exception raised in a thread before its next step, or with None take that back."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
+    )
+
+
+class Watch:
+    """Raise TookTooLong in the thread that made it unless it is closed in time.
+
+    A second thread waits, and then asks the interpreter to raise in the first one. That works the same on
+    Linux, macOS and Windows and in any thread. (An alarm signal is unknown to Windows and reserved for the
+    main thread; a trace function slows every line and gets in the way of debuggers; a process of its own
+    cannot be given what lives in a notebook.) A call into compiled code is waited for. A bare `except:` may
+    swallow the exception, so it is raised again until the call is over.
+    """
+
+    def __init__(self, seconds: float):
+        self.thread, self.seconds = threading.get_ident(), seconds
+        self.closed, self.lock = threading.Event(), threading.Lock()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        wait = self.seconds
+        while not self.closed.wait(wait):
+            with self.lock:  # so that nothing is raised once it is closed
+                if not self.closed.is_set():
+                    _raise_in(self.thread, TookTooLong)
+            wait = 0.1
+
+    def close(self) -> None:
+        with self.lock:
+            self.closed.set()
+        _raise_in(self.thread, None)  # what was asked for and has not been raised yet
 
 
 @dataclass(frozen=True)
@@ -39,10 +72,14 @@ def attempt(function: Callable, arguments: tuple, names: list[str], seconds: flo
     """Call a function on copies of the arguments, whose names are given, and end it after a while."""
     copies = copy.deepcopy(arguments)
     value, error = None, None
+    watch = Watch(seconds)
     try:
-        with time_limit(seconds):
+        try:
             value = function(*copies)
+        finally:
+            watch.close()
     except (Exception, TookTooLong) as raised:
+        watch.close()  # once more: it may have been raised within the first one
         error = raised
     changed = tuple(
         name
@@ -57,52 +94,15 @@ def _identical(before: torch.Tensor, after: torch.Tensor) -> bool:
     return same_form and bool(((before == after) | ((before != before) & (after != after))).all())
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TookTooLong in this thread if the block runs longer.
-
-    A second thread waits, and then asks the interpreter to raise in the first one, before its next step. That
-    works the same on Linux, macOS and Windows and in any thread. (An alarm signal is unknown to Windows and
-    reserved for the main thread; a trace function slows every line and gets in the way of debuggers; a
-    process of its own cannot be given what lives in a notebook.) A call into compiled code is waited for.
-    """
-    thread = ctypes.c_ulong(threading.get_ident())
-    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    over, lock = threading.Event(), threading.Lock()
-
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            with lock:  # so that nothing is raised once the block is over
-                if not over.is_set():
-                    raise_in(thread, ctypes.py_object(TookTooLong))
-            wait = 0.1  # a bare `except:` may have swallowed it: again
-
-    def close() -> None:
-        with lock:
-            over.set()
-        raise_in(thread, None)  # forget what was asked for and has not been raised yet
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        try:
-            yield
-        finally:
-            close()
-    except TookTooLong:
-        close()  # it may have been raised within the first close()
-        raise
-
-
-def where(error: BaseException, function: Callable) -> str:
+def where(error: BaseException | None, function: Callable) -> str:
     """The learner's lines of a traceback, without ours and without those of libraries."""
-    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    frames = [pair for pair in frames if not pair[0].f_code.co_filename.startswith(_OUR_FOLDER)]
     # All cells of a notebook share one namespace, and so do the functions of a module.
     home = getattr(inspect.unwrap(function), "__globals__", None)
-    own = [(frame, line) for frame, line in frames if frame.f_globals is home]
     lines = []
-    for frame, line in own[-_MOST_FRAMES:]:
-        text = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).strip()
-        lines.append(f"in {frame.f_code.co_name}, line {line}" + (f":    {text}" if text else ""))
+    while error is not None and not lines:
+        frames = [pair for pair in traceback.walk_tb(error.__traceback__) if pair[0].f_globals is home]
+        for frame, line in frames[-_MOST_FRAMES:]:
+            text = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).strip()
+            lines.append(f"in {frame.f_code.co_name}, line {line}" + (f":    {text}" if text else ""))
+        error = error.__context__  # TookTooLong may come twice, the second time after the learner's lines
     return "\n".join(lines)

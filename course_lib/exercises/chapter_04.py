@@ -374,7 +374,7 @@ def one_query(q, k, v):
     return multi_query.reference(q[:, :1].expand_as(q), k, v)
 
 
-@target("4.7", solved="Two heads need little width, where there is little to tell apart.")
+@target("4.7", solved="Two heads of width 4 tell eight names apart.")
 def small_table(answer, generator, *, make_tables, parameters):
     model = answer()
     if not isinstance(model, torch.nn.Module):
@@ -383,4 +383,4 @@ def small_table(answer, generator, *, make_tables, parameters):
     with torch.no_grad():
         found = (model(notes, names, numbers) - wanted).square().mean().item()
     size = sum(parameter.numel() for parameter in model.parameters())
-    return [Goal("parameters", size, at_most=parameters), Goal("error on new tables", found, at_most=0.01)]
+    return [Goal("parameters", size, at_most=parameters), Goal("error on new tables", found, at_most=0.001)]

@@ -516,7 +516,7 @@ def two_softmaxes(logits, target, pad_id):
     return next_word_loss.reference(logits.softmax(dim=-1), target, pad_id)
 
 
-@target("6.8", solved="Half the parameters were enough for the mirrored digit and a sum.")
+@target("6.8", solved="A quarter of the parameters is enough to fetch a digit and to add.")
 def smaller_adder(answer, generator, *, digits, parameters):
     model = answer()
     if not isinstance(model, nn.Module):
