@@ -37,22 +37,23 @@ class Watch:
     """
 
     def __init__(self, seconds: float):
-        self.thread, self.seconds = threading.get_ident(), seconds
+        self.thread, self.seconds, self.over = threading.get_ident(), seconds, False
         self.closed, self.lock = threading.Event(), threading.Lock()
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
         wait = self.seconds
         while not self.closed.wait(wait):
-            with self.lock:  # so that nothing is raised once it is closed
-                if not self.closed.is_set():
+            with self.lock:
+                if not self.over:
                     _raise_in(self.thread, TookTooLong)
             wait = 0.1
 
     def close(self) -> None:
+        """After `over` was set: wait until nothing more can be raised, and take back what has not been yet."""
         with self.lock:
             self.closed.set()
-        _raise_in(self.thread, None)  # what was asked for and has not been raised yet
+        _raise_in(self.thread, None)
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,29 @@ class Outcome:
 def attempt(function: Callable, arguments: tuple, names: list[str], seconds: float) -> Outcome:
     """Call a function on copies of the arguments, whose names are given, and end it after a while."""
     copies = copy.deepcopy(arguments)
-    value, error = None, None
-    watch = Watch(seconds)
     try:
-        try:
-            value = function(*copies)
-        finally:
-            watch.close()
-    except (Exception, TookTooLong) as raised:
-        watch.close()  # once more: it may have been raised within the first one
-        error = raised
+        value, error = _watched(function, copies, seconds)
+    except TookTooLong as late:  # raised when the call was over, and its watch just being closed
+        value, error = None, late
     changed = tuple(
         name
         for name, before, after in zip(names, arguments, copies, strict=False)
         if isinstance(before, torch.Tensor) and not _identical(before, after)
     )
     return Outcome(value, error, copies, changed)
+
+
+def _watched(function: Callable, arguments: tuple, seconds: float) -> tuple[Any, BaseException | None]:
+    watch = Watch(seconds)
+    try:
+        try:
+            return function(*arguments), None
+        finally:
+            watch.over = True  # an assignment cannot be interrupted, as a call could be
+            watch.close()
+    except (Exception, TookTooLong) as error:
+        watch.close()  # once more: the first one may have been interrupted
+        return None, error
 
 
 def _identical(before: torch.Tensor, after: torch.Tensor) -> bool:

@@ -273,8 +273,8 @@ def honest_mask(hour):
 
 @honest_mask.mistake(
     "the twin stays in view",
-    "Each reading is hidden from itself, but its twin has the same value, and the width shrinks as if"
-    " there were no mask.",
+    "Each reading is hidden from itself, but its twin has the same value, and the width shrinks as if "
+    "there were no mask.",
 )
 def only_oneself(hour):
     return ~torch.eye(len(hour), dtype=torch.bool)

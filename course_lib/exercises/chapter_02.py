@@ -69,8 +69,8 @@ def largest_alone(weights, values):
 
 @contexts.mistake(
     "weights made to sum to one again",
-    "You divide by the sum of the weights. Where all are zero, since nothing may be attended to, that"
-    " is 0 / 0.",
+    "You divide by the sum of the weights. Where all are zero, since nothing may be attended to, that "
+    "is 0 / 0.",
 )
 def divided_by_sum(weights, values):
     return weights / weights.sum(dim=-1, keepdim=True) @ values
@@ -104,8 +104,8 @@ def additive_scores(projected_queries, projected_keys, v):
 
 @additive_scores.mistake(
     "no tanh",
-    "Without it the score is a sum of a number of the query and a number of the key. The query's part"
-    " is the same for all keys, so all queries would get the same weights.",
+    "Without it the score is a sum of a number of the query and a number of the key. The query's part "
+    "is the same for all keys, so all queries would get the same weights.",
 )
 def no_tanh(projected_queries, projected_keys, v):
     return (projected_queries[:, None, :] + projected_keys[None, :, :]) @ v

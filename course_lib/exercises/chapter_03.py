@@ -22,8 +22,8 @@ def weights_from_scores(scores):
 
 @weights_from_scores.mistake(
     "softmax over the queries",
-    "Your weights sum to one down the columns, so the queries compete with one another. The last axis"
-    " counts the keys: take `dim=-1`.",
+    "Your weights sum to one down the columns, so the queries compete with one another. The last axis "
+    "counts the keys: take `dim=-1`.",
 )
 def over_queries(scores):
     return scores.softmax(dim=-2)
@@ -31,8 +31,8 @@ def over_queries(scores):
 
 @weights_from_scores.mistake(
     "softmax over the batch",
-    "Your weights sum to one over the sentences of the batch. Counted from the front, 0 is the batch;"
-    " counted from the end, -1 is the keys.",
+    "Your weights sum to one over the sentences of the batch. Counted from the front, 0 is the batch; "
+    "counted from the end, -1 is the keys.",
 )
 def over_batch(scores):
     return scores.softmax(dim=0)

@@ -500,8 +500,8 @@ def summed(logits, target, pad_id):
 
 @next_word_loss.mistake(
     "the mean of the sentences' means",
-    "You take a mean for each sentence and then their mean, so a word of a short sentence counts more"
-    " than one of a long one.",
+    "You take a mean for each sentence and then their mean, so a word of a short sentence counts more "
+    "than one of a long one.",
 )
 def mean_of_means(logits, target, pad_id):
     rows = zip(logits[:, :-1], target[:, 1:], strict=True)
