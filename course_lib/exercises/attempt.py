@@ -50,7 +50,7 @@ class Watch:
             wait = 0.1
 
     def close(self) -> None:
-        """After `over` was set: wait until nothing more can be raised, and take back what has not been yet."""
+        """Once `over` is set: wait until nothing more can be asked for, and take back what was not raised."""
         with self.lock:
             self.closed.set()
         _raise_in(self.thread, None)
