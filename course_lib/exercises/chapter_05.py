@@ -13,7 +13,7 @@ TITLE = "Positional encoding"
 def _widths(g):
     yield "a single pair: it turns by one radian a position", (2, 10000.0)
     yield "two pairs and a small base", (4, 100.0)
-    yield "the paper's width", (512, 10000.0)
+    yield "the paper's width and its base", (512,)
     yield (
         "another width and base",
         (

@@ -151,6 +151,8 @@ def changes(node):
             yield lambda tree, twin: setattr(twin, "value", not twin.value)
         else:
             yield lambda tree, twin: setattr(twin, "value", twin.value + 1)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and "->" in node.value:
+        yield lambda tree, twin: setattr(twin, "value", twin.value[:-2] + twin.value[-1] + twin.value[-2])
     if isinstance(node, ast.UnaryOp):
         yield lambda tree, twin: replace_node(tree, twin, twin.operand)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -178,8 +180,32 @@ def replace_node(tree, old, new):
     Replace().visit(tree)
 
 
-# Mutants that do what the reference does, with the reason; the text is the changed line.
-EQUIVALENT = {}
+# Mutants that do what the reference does, each by a part of its code, with the reason.
+LAST = "there are two axes, so the last is axis 1"
+SQUARED = "the difference is squared"
+CONSTANT = "a number added to all biases of a row changes no weight, and weights are compared"
+EQUIVALENT = {
+    ("1.1", "softmax(dim=1)"): LAST,
+    ("1.2", "softmax(dim=1)"): LAST,
+    ("1.2", "key[None] - query[:, None]"): SQUARED,
+    ("1.5", "softmax(dim=1)"): LAST,
+    ("1.5", "key[None, :] - query[:, None]"): SQUARED,
+    ("3.3", "transpose(-2, 1)"): LAST,
+    ("3.3", "query.shape[1]"): LAST,
+    ("3.3", "softmax(dim=1)"): LAST,
+    ("3.3", "-10001.0"): "e to it is 0 as well",
+    ("3.5", "softmax(dim=1)"): LAST,
+    ("3.5", "key.shape[1]"): LAST,
+    ("4.4", "roll(2)"): "another order that moves all five positions",
+    ("4.6", "transpose(2, -1)"): "of four axes the last but one is axis 2",
+    ("5.2", "base=10001.0"): "moves the sum by less than the tolerance",
+    ("5.5", "num_keys + 1 - "): CONSTANT,
+    ("5.5", "num_keys - 2 - "): CONSTANT,
+    ("5.5", "distance = num_keys - torch"): CONSTANT,
+    ("5.5", "1 - num_keys - "): CONSTANT,
+    ("6.4", "argmax(dim=1"): "the logits of one position have two axes: the last is axis 1",
+    ("6.5", "(mean - x)"): SQUARED,
+}
 
 
 def survivors(exercise):
