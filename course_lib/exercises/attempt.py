@@ -38,21 +38,26 @@ class Watch:
 
     def __init__(self, seconds: float):
         self.thread, self.seconds, self.over = threading.get_ident(), seconds, False
-        self.closed, self.lock = threading.Event(), threading.Lock()
+        # Plain locks: those of threading's other classes, written in Python, an exception could leave held.
+        self.raising, self.running = threading.Lock(), threading.Lock()
+        self.running.acquire()
+
+    def start(self) -> None:
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
         wait = self.seconds
-        while not self.closed.wait(wait):
-            with self.lock:
+        while not self.running.acquire(timeout=wait):
+            with self.raising:
                 if not self.over:
                     _raise_in(self.thread, TookTooLong)
             wait = 0.1
 
     def close(self) -> None:
         """Once `over` is set: wait until nothing more can be asked for, and take back what was not raised."""
-        with self.lock:
-            self.closed.set()
+        with self.raising:
+            if self.running.locked():
+                self.running.release()
         _raise_in(self.thread, None)
 
 
@@ -88,6 +93,7 @@ def _watched(function: Callable, arguments: tuple, seconds: float) -> tuple[Any,
     watch = Watch(seconds)
     try:
         try:
+            watch.start()
             return function(*arguments), None
         finally:
             watch.over = True  # an assignment cannot be interrupted, as a call could be
