@@ -203,13 +203,21 @@ def _bias(mask, forbidden):
     return torch.zeros(mask.shape).masked_fill(~mask, forbidden)
 
 
-@attention_with_added_mask.mistake(
+infinite = attention_with_added_mask.mistake(
     "rows of minus infinity",
     "Where everything is hidden, all scores are minus infinity, and softmax divides 0 by 0: NaN. Add "
     "a large finite number below zero instead.",
 )
+
+
+@infinite
 def infinite_rows(query, key, value, mask):
     return (_scaled_scores(query, key) + _bias(mask, -math.inf)).softmax(dim=-1) @ value
+
+
+@infinite
+def infinite_rows_filled(query, key, value, mask):
+    return _scaled_scores(query, key).masked_fill(~mask, -math.inf).softmax(dim=-1) @ value
 
 
 @attention_with_added_mask.mistake(
@@ -222,13 +230,21 @@ def mended_too_late(query, key, value, mask):
     return weights.masked_fill(weights.isnan(), 0.0) @ value
 
 
-@attention_with_added_mask.mistake(
+not_cleared = attention_with_added_mask.mistake(
     "all hidden, and still an answer",
     "A number added to *all* scores of a row changes no weight, so a query that may see nothing gets "
     "a mean of everything. Clear those rows after the softmax.",
 )
+
+
+@not_cleared
 def rows_not_cleared(query, key, value, mask):
     return (_scaled_scores(query, key) + _bias(mask, -1e4)).softmax(dim=-1) @ value
+
+
+@not_cleared
+def rows_all_alike(query, key, value, mask):
+    return (_scaled_scores(query, key) + _bias(mask, -1e9)).softmax(dim=-1) @ value
 
 
 @attention_with_added_mask.mistake(
@@ -240,12 +256,25 @@ def mask_after_softmax(query, key, value, mask):
     return (_scaled_scores(query, key).softmax(dim=-1) * mask) @ value
 
 
-@attention_with_added_mask.mistake(
+wrong_way_round = attention_with_added_mask.mistake(
     "the mask is the wrong way round",
     "True means *may attend*; you hide what may be seen and show what may not.",
 )
+
+
+@wrong_way_round
 def polarity_of_bias(query, key, value, mask):
     return ((_scaled_scores(query, key) + _bias(~mask, -1e4)).softmax(dim=-1) * ~mask) @ value
+
+
+@wrong_way_round
+def polarity_infinite(query, key, value, mask):
+    return _scaled_scores(query, key).masked_fill(mask, -math.inf).softmax(dim=-1) @ value
+
+
+@wrong_way_round
+def polarity_of_rows(query, key, value, mask):
+    return (_scaled_scores(query, key) + _bias(~mask, -1e9)).softmax(dim=-1) @ value
 
 
 @attention_with_added_mask.mistake(
@@ -313,12 +342,20 @@ def multiplied_by_root(query, key, value):
     return (query @ key.transpose(-2, -1) * math.sqrt(query.shape[-1])).softmax(dim=-1) @ value
 
 
-@suspicious_attention.mistake(
-    "the root of the number of keys",
-    "You take the root of the wrong axis: -2 counts the keys, -1 is their width.",
+wrong_root = suspicious_attention.mistake(
+    "the root of the wrong axis",
+    "-2 counts the positions and -1 is their width: it is the width whose root counts.",
 )
+
+
+@wrong_root
 def root_of_keys(query, key, value):
     return (query @ key.transpose(-2, -1) / math.sqrt(key.shape[-2])).softmax(dim=-1) @ value
+
+
+@wrong_root
+def root_of_queries(query, key, value):
+    return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-2])).softmax(dim=-1) @ value
 
 
 @suspicious_attention.mistake(

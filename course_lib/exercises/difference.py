@@ -92,7 +92,8 @@ def _doubles(*tensors: torch.Tensor) -> list[torch.Tensor]:
 
 def _bound(expected: torch.Tensor, tolerance: float) -> float:
     finite = expected[expected.isfinite()].abs()
-    return tolerance * max(1.0, finite.max().item() if len(finite) else 0.0)
+    bound = tolerance * max(1.0, finite.max().item() if len(finite) else 0.0)
+    return float(f"{bound:.0e}")  # a learner is told this number
 
 
 def _as_tensor(value: Any) -> torch.Tensor | None:

@@ -56,7 +56,7 @@ class Exercise:
     mistakes: list[Mistake] = field(default_factory=list)
 
     def mistake(self, name: str, why: str, as_given: bool = False) -> Callable[[Callable], Callable]:
-        """Add the decorated function to the known mistakes."""
+        """Add the decorated function to the known mistakes; one mistake may be made in several ways."""
 
         def add(make: Callable) -> Callable:
             self.mistakes.append(Mistake(make, name, why, as_given))

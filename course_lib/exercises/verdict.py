@@ -1,6 +1,7 @@
 """What a check says, as text and as HTML."""
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,8 +96,11 @@ def _value(value: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text as HTML, with `code` in backticks set as code."""
+    """Text as HTML, with `code` and *emphasis* set as such."""
     pieces = html.escape(text).split("`")
     if len(pieces) % 2 == 0:  # a backtick without its partner
         return html.escape(text)
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
+    return "".join(
+        f"<code>{piece}</code>" if place % 2 else re.sub(r"\*(\w[^*]*\w)\*", r"<em>\1</em>", piece)
+        for place, piece in enumerate(pieces)
+    )
