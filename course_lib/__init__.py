@@ -5,6 +5,7 @@ batches            sentence pairs in padded batches, and the loss on one
 checkpoints        weights in files
 data               sentences with their vocabulary, texts, images, and checked downloads
 decoding           greedy decoding and beam search of a translation
+exercises          check, which names mistakes, and progress
 generation         continuing a text: greedy, sampled, with a cache and without
 metrics            BLEU, alignment error rate, perplexity, pointing accuracy
 models.gpt         GPT, decoder-only

@@ -697,24 +697,31 @@ assert furthest_outside(too_much @ value) > 0.5 and furthest_outside(negative @ 
 #
 # ## 1.7 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
-# **1.1 One line.** Given `scores` (query, key) and `values` (key, d), return the pooled values (query, d):
-# for each query the mean of the values, weighted by the softmax of its scores.
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time. If something is wrong it says what, on which input, and which mistake it is, where it
+# knows the mistake. Only what your function does counts, not how it is written. Hints come in two steps,
+# then the solution; all are folded. `progress()`, from the same module, lists what you have solved in all
+# chapters. It is kept on your machine alone.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
+# **1.1 One line.** Given `scores` (query, key) and `values` (key, d), return the pooled values (query,
+# d): for each query the mean of the values, weighted by the softmax of its scores.
 
 
 # %% tags=["exercise"]
 def pool(scores, values): ...
 
 
-# scores = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 50.0]])  # all alike; one far above the others
-# values = torch.tensor([[3.0], [6.0], [9.0]])
-# assert_close(pool(scores, values), torch.tensor([[6.0], [9.0]]))
+check("1.1", pool)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Scores are not weights yet. Along which axis must they sum to
+# <details><summary>Hint 1</summary>Scores are not weights yet. Along which axis must they sum to
 # one?</details>
+# <details><summary>Hint 2</summary>The softmax runs over the keys, the last axis of the scores. A
+# weighted mean for every query at once is a product of two matrices.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -722,20 +729,19 @@ def pool(scores, values): ...
 #     return scores.softmax(dim=-1) @ values
 # ```
 #
-# The last axis counts the keys. With `dim=0` the queries would compete with one another: the first row
-# would give 4.5.
+# The last axis counts the keys. With `dim=0` the queries would compete with one another. Equal scores
+# then no longer give the plain mean.
 # </details>
 #
-# **1.2 A kernel for vectors.** For queries (query, d) and keys (key, d) return the Gaussian weights (query,
-# key) of a given width, without a loop. With a width of 0.5 you must get the map of the first cell.
+# **1.2 A kernel for vectors.** For queries (query, d) and keys (key, d) return the Gaussian weights
+# (query, key) of a given width, without a loop. With a width of 0.5 it gives the map of the first cell.
 
 
 # %% tags=["exercise"]
 def gaussian_weights(query, key, width): ...
 
 
-# query, key = (torch.tensor(list(table.values())) for table in (questions, entries))
-# assert_close(gaussian_weights(query, key, 0.5), word_weights)
+check("1.2", gaussian_weights)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>Every query meets every key: <code>query[:, None]</code> against
@@ -750,28 +756,25 @@ def gaussian_weights(query, key, width): ...
 #     return (-squared_distance / (2 * width**2)).softmax(dim=-1)
 # ```
 #
-# In the first cell the squared distance is multiplied by $-2$, and $1 / (2 \cdot 0.5^2) = 2$.
+# In the first cell the squared distance is multiplied by $-2$, and $1 / (2 \cdot 0.5^2) = 2$. The softmax
+# takes the kernel's logarithm, so far from all keys, where the kernel itself is rounded to zero, nothing
+# is divided by zero.
 # </details>
 #
-# **1.3 Keys of any length.** Section 1.3 needed keys of one length. Do without: give queries (query, d) and
-# keys (key, d) one more number each, so that for *any* keys $q \cdot k_j$ alone yields the Gaussian weights
-# of width 1.
+# **1.3 Keys of any length.** Section 1.3 needed keys of one length. Do without: give queries (query, d)
+# and keys (key, d) one more number each, so that for *any* keys $q \cdot k_j$ alone yields the Gaussian
+# weights of width 1. Return both, the queries first.
 
 
 # %% tags=["exercise"]
 def lengthen(query, key): ...
 
 
-# generator = torch.Generator().manual_seed(4)
-# query, key = torch.randn(5, 3, generator=generator), torch.randn(7, 3, generator=generator)
-# longer_query, longer_key = lengthen(query, key)
-# right = (-(query[:, None] - key[None]).square().sum(dim=-1) / 2).softmax(dim=-1)
-# assert longer_query.shape == (5, 4) and longer_key.shape == (7, 4)
-# assert_close((longer_query @ longer_key.T).softmax(dim=-1), right)
+check("1.3", lengthen)
 
 # %% [markdown]
-# <details><summary>Hint 1</summary>Which term of the formula in section 1.3 is missing in the dot product?
-# It depends on the key alone.</details>
+# <details><summary>Hint 1</summary>Which term of the formula in section 1.3 is missing in the dot
+# product? It depends on the key alone.</details>
 # <details><summary>Hint 2</summary>A dot product adds up products. Give the key its missing term, and the
 # query a 1 to multiply it by.</details>
 # <details><summary>Solution</summary>
@@ -783,25 +786,26 @@ def lengthen(query, key): ...
 #     return torch.cat([query, ones], dim=1), torch.cat([key, missing], dim=1)
 # ```
 #
-# So a dot product can do whatever a Gaussian kernel can, if it may have one more number.
+# So a dot product can do whatever a Gaussian kernel can, if it may have one more number. (There are other
+# right answers, and the check takes them: it looks at the weights alone.)
 # </details>
 #
 # **1.4 Every reading twice.** By mistake all readings were entered twice: `hour.repeat(2)`,
-# `degrees.repeat(2)`. What would leave-one-out learn with a mask that hides each reading from itself? Write
-# the mask (query, key) that mends it.
+# `degrees.repeat(2)`. What would leave-one-out learn with a mask that hides each reading from itself?
+# Write the mask (query, key) that mends it. It is given the hours, repeated as said; all others differ.
 
 
 # %% tags=["exercise"]
 def honest_mask(hour): ...
 
 
-# mask = honest_mask(hour.repeat(2))
-# assert mask.shape == (80, 80) and mask.dtype == torch.bool
-# assert (mask.sum(dim=-1) == 78).all() and not mask[3, 3] and not mask[3, 43] and not mask[43, 3]
+check("1.4", honest_mask)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Hiding a reading from itself is of no use if its twin stays in view. What
-# do the two have in common, and with no other?</details>
+# <details><summary>Hint 1</summary>Hiding a reading from itself is of no use if its twin stays in view.
+# What do the two have in common, and with no other?</details>
+# <details><summary>Hint 2</summary>The hours down against the hours across, and a comparison that is True
+# where they differ.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -810,8 +814,8 @@ def honest_mask(hour): ...
 # ```
 #
 # With `~torch.eye(80, dtype=torch.bool)` each reading sees its twin, whose value is the same: the width
-# shrinks as if there were no mask. Duplicates that stand on both sides of a split between training and test
-# do the same harm in any model.
+# shrinks as if there were no mask. Duplicates that stand on both sides of a split between training and
+# test do the same harm in any model.
 # </details>
 #
 # **1.5 Find the bug.** With width 1 this function agrees with ours to the last digit. With any other it
@@ -824,12 +828,12 @@ def suspicious_weights(query, key, width):
     return scores.softmax(dim=-1)
 
 
-# _, right = nadaraya_watson(asked, hour, degrees, gaussian, width=2.0)
-# assert_close(suspicious_weights(asked, hour, 2.0), right)
+check("1.5", suspicious_weights)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Try a width of 100 hours. What should come out? In which order does Python
-# divide and multiply?</details>
+# <details><summary>Hint 1</summary>Try a width of 100 hours. What should come out, and what
+# does?</details>
+# <details><summary>Hint 2</summary>In which order does Python divide and multiply?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -838,8 +842,8 @@ def suspicious_weights(query, key, width):
 #     return scores.softmax(dim=-1)
 # ```
 #
-# The width stands under the fraction bar in the formula, but `x / 2 * width**2` is `(x / 2) * width**2`. A
-# large "width" gave the nearest reading, not the average. Some models do put a learned number there on
+# The width stands under the fraction bar in the formula, but `x / 2 * width**2` is `(x / 2) * width**2`.
+# A large "width" gave the nearest reading, not the average. Some models do put a learned number there on
 # purpose. Then it is an inverse width: the larger, the sharper.
 # </details>
 #
@@ -849,27 +853,29 @@ def suspicious_weights(query, key, width):
 # $$ s_{ij} = -\frac{(q_{i1} - k_{j1})^2}{2h_1^2} - \frac{(q_{i2} - k_{j2})^2}{2h_2^2} $$
 #
 # and learn both by leave-one-out, each from 6. Which one should become large? Write down what you expect
-# before you run it. The goal: the useless number gets ten times the width of the useful one.
+# before you run it. Return the two widths, that of the hour first. The goal, measured on another day with
+# 80 readings: the useless number gets ten times the width of the useful one.
+
 
 # %% tags=["exercise"]
-useless = 24 * torch.rand(40, generator=torch.Generator().manual_seed(1))
+def learn_two_widths(hour, degrees, useless): ...
 
 
-def learn_two_widths(hour, useless): ...
-
-
-# hour_width, useless_width = learn_two_widths(hour, useless)
-# assert useless_width > 10 * hour_width and 0.3 < hour_width < 3
+check("1.6", learn_two_widths)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Begin with <code>reading_loss</code> and <code>learn_width</code> of
+# <details><summary>Hint 1</summary>Begin with <code>reading_loss</code> and <code>learn_width</code> of
 # section 1.5. What needs to change is one line of scores, and one tensor that holds two
 # logarithms.</details>
+# <details><summary>Hint 2</summary>Stack the two numbers of a reading, (reading, 2), and divide them by
+# their widths. Half the squared distance of two such rows is minus the score. The mask has a row for each
+# reading of <i>this</i> day.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# def learn_two_widths(hour, useless):
+# def learn_two_widths(hour, degrees, useless):
 #     keys = torch.stack([hour, useless], dim=-1)  # (key, 2)
+#     others = ~torch.eye(len(hour), dtype=torch.bool)
 #     log_width = torch.full((2,), math.log(6.0), requires_grad=True)
 #     optimizer = torch.optim.Adam([log_width], lr=0.03)
 #     for _ in range(400):
@@ -882,9 +888,9 @@ def learn_two_widths(hour, useless): ...
 #     return log_width.exp().tolist()
 # ```
 #
-# A large width makes all distances small: that number is ignored. You have taught a score what to look at.
-# Now try other seeds for the useless number. With some of them its width stays below ten hours: among forty
-# readings, chance alone can make a useless number look a little useful.
+# A large width makes all distances small: that number is ignored. You have taught a score what to look
+# at. Run the check some times: every time the day is another one, and now and then the useless number's
+# width falls short. Among few readings, chance alone can make a useless number look a little useful.
 # </details>
 #
 # ## 1.8 What we showed

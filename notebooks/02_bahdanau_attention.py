@@ -779,23 +779,30 @@ assert by_filling[attentive, 40] == untouched
 #
 # ## 2.8 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
-# **2.1 One line.** Given weights (query, key) and values (key, width), return the contexts (query, width).
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
+# **2.1 One line.** Given weights (query, key) and values (key, width), return the contexts (query,
+# width).
 
 
 # %% tags=["exercise"]
 def contexts(weights, values): ...
 
 
-# weights, values = torch.tensor([[0.5, 0.5], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [4.0, 8.0]])
-# assert_close(contexts(weights, values), torch.tensor([[3.0, 4.0], [4.0, 8.0]]))
-
+check("2.1", contexts)
 
 # %% [markdown]
-# <details><summary>Hint</summary>A weighted sum over the keys, for each query: which axis is
+# <details><summary>Hint 1</summary>A weighted sum over the keys, for each query: which axis is
 # summed?</details>
+# <details><summary>Hint 2</summary>Which product of (query, key) and (key, width) gives (query,
+# width)?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -806,19 +813,15 @@ def contexts(weights, values): ...
 # The product of matrices sums over the inner axis, and that is the keys.
 # </details>
 #
-# **2.2 The additive score, without a loop.** For projected queries $W q_i$ (query, hidden) and projected
-# keys $U k_j$ (key, hidden) return the scores (query, key).
+# **2.2 The additive score, without a loop.** For projected queries $W q_i$ (query, hidden), projected
+# keys $U k_j$ (key, hidden) and $v$ (hidden) return the scores (query, key).
 
 
 # %% tags=["exercise"]
 def additive_scores(projected_queries, projected_keys, v): ...
 
 
-# from course_lib.attention import additive_score
-# torch.manual_seed(0)
-# queries, keys, v = torch.randn(3, 11), torch.randn(5, 11), torch.randn(11)
-# assert_close(additive_scores(queries, keys, v), additive_score(queries, keys, v))
-
+check("2.2", additive_scores)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>Every query meets every key: give each its own axis.</details>
@@ -831,23 +834,26 @@ def additive_scores(projected_queries, projected_keys, v): ...
 #     hidden = torch.tanh(projected_queries[:, None, :] + projected_keys[None, :, :])
 #     return hidden @ v
 # ```
+#
+# An axis of size one is stretched, so all pairs are added at once. `@ v` sums over the hidden axis and
+# leaves (query, key).
 # </details>
 #
 # **2.3 A softmax that survives.** `my_attention` computes `e.exp() / e.exp().sum()`. Try it on the scores
-# (1000, 999, 0). What comes out? Mend it without `softmax`.
+# (1000, 999, 0). What comes out? Mend it without `softmax`, for one row of scores (key).
 
 
 # %% tags=["exercise"]
 def safe_weights(e): ...
 
 
-# for e in (torch.tensor([1000.0, 999.0, 0.0]), torch.tensor([-1000.0, -999.0, -2000.0])):
-#     assert_close(safe_weights(e), e.softmax(dim=-1))
-
+check("2.3", safe_weights)
 
 # %% [markdown]
-# <details><summary>Hint</summary>What is <code>torch.tensor(1000.0).exp()</code>? Adding one number to all
-# scores changes no weight.</details>
+# <details><summary>Hint 1</summary>What is <code>torch.tensor(1000.0).exp()</code>? Adding one number to
+# all scores changes no weight.</details>
+# <details><summary>Hint 2</summary>Which number must be subtracted so that no exponent is above zero, and
+# one of them is zero?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -861,8 +867,8 @@ def safe_weights(e): ...
 # no such bound.
 # </details>
 #
-# **2.4 Find the bug.** This function takes links from the weights (target, source) of one sentence. It does
-# not do what `alignment_from_weights` does. Mend it. How much worse did it grade the trained model?
+# **2.4 Find the bug.** This function takes links from the weights (target, source) of one sentence. It
+# does not do what `alignment_from_weights` does. Mend it. How much worse did it grade the trained model?
 
 
 # %% tags=["exercise"]
@@ -870,12 +876,13 @@ def suspicious_links(weights):
     return frozenset((query, key) for key, query in enumerate(weights.argmax(dim=0).tolist()))
 
 
-# weights = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1]])
-# assert suspicious_links(weights) == alignment_from_weights(weights)
+check("2.4", suspicious_links)
 
 # %% [markdown]
-# <details><summary>Hint</summary>How many links does it give for 5 target words and 7 source
+# <details><summary>Hint 1</summary>How many links does it give for 5 target words and 7 source
 # words?</details>
+# <details><summary>Hint 2</summary>Each target word, each row, gets one link. Along which axis is the
+# largest weight of a row looked for?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -883,32 +890,76 @@ def suspicious_links(weights):
 #     return frozenset((query, key) for query, key in enumerate(weights.argmax(dim=1).tolist()))
 # ```
 #
-# It took the largest entry of each **column**: for each source word, the target word that looks at it most.
-# Columns do not sum to one and are not distributions. A source word that nobody needs got a link all the
-# same, and a target word may have got none. Grade both versions with `alignment_error_rate`, over all of
-# `trained_weights`, against `gold`.
+# It took the largest entry of each **column**: for each source word, the target word that looks at it
+# most. Columns do not sum to one and are not distributions. A source word that nobody needs got a link
+# all the same, and a target word may have got none. Grade both versions with `alignment_error_rate`, over
+# all of `trained_weights`, against `gold`.
 # </details>
 #
-# **2.5 Open end.** Reach BLEU 87 with a smaller model, in the same number of steps: at most half the
-# parameters of `attentive` (`sum(p.numel() for p in attentive.parameters())`). Give `train_translator`
-# arguments for the sizes and the learning rate. Choose on `data.validation`, and look at `data.test` once,
-# at the end. Why not choose on the test?
+# **2.5 Nobody looks at the filling.** Given scores (sentence, query, key) and the `lengths` (sentence) of
+# the sentences, each at least 1, return the weights. Padding at the end of a sentence gets none.
+
+
+# %% tags=["exercise"]
+def padded_weights(scores, lengths): ...
+
+
+check("2.5", padded_weights)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Which positions are real? A row of positions against a column of
+# lengths gives a table (sentence, key).</details>
+# <details><summary>Hint 2</summary>A score that gives a weight of zero must be set <i>before</i> the
+# softmax. And the table needs an axis for the queries.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def padded_weights(scores, lengths):
+#     real = torch.arange(scores.shape[-1]) < lengths[:, None]  # (sentence, key)
+#     return scores.masked_fill(~real[:, None, :], -torch.inf).softmax(dim=-1)
+# ```
+#
+# $e^{-\infty} = 0$, so the padding gets nothing and the rest still sums to one. Multiplying the finished
+# weights by the mask leaves rows that sum to less than one, and by how much depends on the padding.
+# </details>
+#
+# **2.6 Open end.** Reach BLEU 87 with a smaller model, in the same number of steps: at most half the
+# parameters of `attentive`. Return the trained model. Choose on `data.validation`, with
+# `score_by_length`, and run the check, which looks at the test, once, at the end. Why not choose on the
+# test? (Training takes half a minute or more.)
 
 
 # %% tags=["exercise"]
 def smaller_translator(): ...
 
 
+check(
+    "2.6",
+    smaller_translator,
+    bleu=lambda model: score_by_length(model)[3, 25][0],
+    parameters=sum(parameter.numel() for parameter in attentive.parameters()) // 2,
+)
+
 # %% [markdown]
-# <details><summary>Hint</summary>Print the size of each parameter. Most of them sit in the matrices that
-# grow with the square of <code>hidden_size</code>.</details>
+# <details><summary>Hint 1</summary>Print the size of each parameter. Most of them sit in the matrices
+# that grow with the square of <code>hidden_size</code>.</details>
+# <details><summary>Hint 2</summary>Copy <code>train_translator</code>, and shrink the three sizes, the
+# hidden one most. A smaller model learns less in a step, so raise the learning rate.</details>
 # <details><summary>Solution</summary>
 #
-# Shrink `hidden_size` first: the matrices of a GRU and the readout shrink with it, most of them by the
-# square. Spare the embeddings, since each word needs its own. A smaller model learns less in a step, so
-# raise the learning rate. One that does it has `embedding_size=56`, `hidden_size=64`, `attention_size=48`
-# and learns at 1e-2. Who chooses among many models by their test score reports the luck of the best one:
-# the next 1,500 sentences will be kinder to none of them.
+# ```python
+# def smaller_translator():
+#     torch.manual_seed(2)
+#     sizes = {"embedding_size": 56, "hidden_size": 64, "attention_size": 48}
+#     model = Seq2Seq(Seq2SeqConfig(len(source_vocab), len(target_vocab), **sizes))
+#     batches = PairBatches(*encode_pairs(data.train), batch_size=32, seed=2)
+#     fit(model, batches, translation_loss, steps=1000, learning_rate=1e-2, decay="cosine")
+#     return model
+# ```
+#
+# The matrices of a GRU and the readout shrink with `hidden_size`, most of them by the square. The
+# embeddings are spared, since each word needs its own. Who chooses among many models by their test score
+# reports the luck of the best one: the next 1,500 sentences will be kinder to none of them.
 # </details>
 #
 # ## 2.9 What we showed

@@ -855,9 +855,15 @@ assert largest < 1.5 / LENGTH
 #
 # ## 3.8 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
 # **3.1 One line.** Given `scores` of shape (batch, query, key), compute the weights so that each query's
 # weights sum to one.
 
@@ -866,13 +872,12 @@ assert largest < 1.5 / LENGTH
 def weights_from_scores(scores): ...
 
 
-# scores = torch.tensor([[[1.0, 3.0, 4.0], [2.0, 1.0, 1.0]]]).log()  # e to these is easy to add up
-# assert_close(weights_from_scores(scores), torch.tensor([[[0.125, 0.375, 0.5], [0.5, 0.25, 0.25]]]))
-
+check("3.1", weights_from_scores)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Which axis does one query's distribution run along? Count it from the
-# end.</details>
+# <details><summary>Hint 1</summary>Which axis does one query's distribution run along?</details>
+# <details><summary>Hint 2</summary>Count the axis from the end: then the batch does not
+# matter.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -880,24 +885,26 @@ def weights_from_scores(scores): ...
 #     return scores.softmax(dim=-1)
 # ```
 #
-# The last axis counts the keys. With `dim=-2` the queries would compete with each other, as in section 3.7.
+# The last axis counts the keys. With `dim=-2` the queries would compete with each other, as in section
+# 3.7.
 # </details>
 #
 # **3.2 The causal mask by comparison.** Build the (query, key) mask without `tril`: compare the positions
-# of queries with the positions of keys. Take `num_keys >= num_queries`; the queries are the last positions.
+# of queries with the positions of keys. Take `num_keys >= num_queries`; the queries are the last
+# positions.
 
 
 # %% tags=["exercise"]
 def my_causal_mask(num_queries, num_keys): ...
 
 
-# for num_queries, num_keys in ((5, 5), (3, 5), (1, 5)):
-#     assert torch.equal(my_causal_mask(num_queries, num_keys), causal_mask(num_queries, num_keys))
-
+check("3.2", my_causal_mask)
 
 # %% [markdown]
-# <details><summary>Hint</summary>A column of query positions against a row of key positions: <code>a[:,
-# None]</code> and <code>b[None, :]</code>. At which position does the first query stand?</details>
+# <details><summary>Hint 1</summary>A column of query positions against a row of key positions: <code>a[:,
+# None]</code> and <code>b[None, :]</code>.</details>
+# <details><summary>Hint 2</summary>With 3 queries and 5 keys the queries stand at 2, 3 and 4. At which
+# position does the first query stand in general?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -912,20 +919,16 @@ def my_causal_mask(num_queries, num_keys): ...
 # </details>
 #
 # **3.3 A mask that is added.** Much code masks by adding: `scores + bias`, with a bias of $-\infty$ where
-# it is forbidden and 0 elsewhere. Write attention for a boolean mask that way, and so that a row that is
-# False everywhere gives an output of zeros and gradients without NaN.
+# it is forbidden and 0 elsewhere. Write attention for a boolean mask (query, key) that way, and so that a
+# row that is False everywhere gives an output of zeros and gradients without NaN. Queries are (query,
+# d_k), keys (key, d_k), values (key, d_v).
 
 
 # %% tags=["exercise"]
 def attention_with_added_mask(query, key, value, mask): ...
 
 
-# query, key, value = (torch.randn(rows, 8, requires_grad=True) for rows in (3, 5, 5))
-# mask = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 5])
-# output = attention_with_added_mask(query, key, value, mask)
-# assert_close(output, scaled_dot_product_attention(query, key, value, mask)[0])
-# assert not any(grad.isnan().any() for grad in torch.autograd.grad(output.sum(), (query, key, value)))
-
+check("3.3", attention_with_added_mask)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>Replacing NaN after the softmax mends the output. But in the backward
@@ -943,12 +946,12 @@ def attention_with_added_mask(query, key, value, mask): ...
 #     return weights @ value
 # ```
 #
-# The product with the mask clears the rows in which everything is forbidden. -1e4 is low enough as long as
-# scores stay well above it, and it can be added in every floating-point type without overflow.
+# The product with the mask clears the rows in which everything is forbidden. -1e4 is low enough as long
+# as scores stay well above it, and it can be added in every floating-point type without overflow.
 # </details>
 #
-# **3.4 Find the bug.** This function passes every test of shapes, and more. What is wrong with it? Mend it.
-# With which width can no input show the mistake?
+# **3.4 Find the bug.** This function passes every test of shapes, and more. What is wrong with it? Mend
+# it. With which width can no input show the mistake?
 
 
 # %% tags=["exercise"]
@@ -958,12 +961,13 @@ def suspicious_attention(query, key, value):
     return weights @ value
 
 
-# query, key, value = (torch.randn(rows, 16) for rows in (3, 5, 5))
-# assert_close(suspicious_attention(query, key, value), scaled_dot_product_attention(query, key, value)[0])
+check("3.4", suspicious_attention)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Compare its weights with those of <code>my_attention</code> at widths 1, 4
-# and 16.</details>
+# <details><summary>Hint 1</summary>Compare its weights with those of <code>my_attention</code> at widths
+# 1, 4 and 16.</details>
+# <details><summary>Hint 2</summary>What is the variance of its scores, when queries and keys have entries
+# of variance 1?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -979,9 +983,65 @@ def suspicious_attention(query, key, value):
 # $(0.707, 0, -0.707)$.
 # </details>
 #
-# **3.5 Open end.** Bring the error of section 3.6 under half of `attentive_error` without adding
-# parameters. Ideas: more steps, another place for the layer, a narrower value, fewer convolutions. Write
-# down what you expected before each run.
+# **3.5 Who asks whom.** The positions of `x` (query, d_model) ask those of a `memory` (key, d_model). The
+# matrices `w_q`, `w_k` and `w_v` (d_model, d_k) make queries, keys and values, by `@`. Return what each
+# position of `x` brings home, (query, d_k).
+
+
+# %% tags=["exercise"]
+def cross_attention(x, memory, w_q, w_k, w_v): ...
+
+
+check("3.5", cross_attention)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Whoever asks gives the queries. Whoever is asked gives both keys and
+# values.</details>
+# <details><summary>Hint 2</summary>After the three products it is equation 1, and the width under its
+# root is that of queries and keys, not that of <code>x</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cross_attention(x, memory, w_q, w_k, w_v):
+#     query, key, value = x @ w_q, memory @ w_k, memory @ w_v
+#     scores = query @ key.T / math.sqrt(key.shape[-1])  # (query, key)
+#     return scores.softmax(dim=-1) @ value
+# ```
+#
+# With `memory = x` it is self-attention. With keys and values exchanged the shapes would still be right:
+# no error says that what is compared and what is brought home have changed places.
+# </details>
+#
+# **3.6 Open end.** Bring the error of section 3.6 under half of `attentive_error` without adding
+# parameters, and return the trained model. Ideas: more steps, another place for the layer, a narrower
+# value, fewer convolutions. Write down what you expected before each run. The check measures on new
+# signals.
+
+
+# %% tags=["exercise"]
+def better_model(): ...
+
+
+check("3.6", better_model, make_signals=make_signals, parameters=size(attentive), error=attentive_error / 2)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Begin with <code>stack_around</code> and <code>train</code>. The loss
+# was still falling when training ended: look at the last hundred steps.</details>
+# <details><summary>Hint 2</summary><code>train</code> has an argument for the number of steps.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def better_model():
+#     torch.manual_seed(3)
+#     model = stack_around(middle=AttentionLayer(channels))
+#     train(model, steps=5400)
+#     return model
+# ```
+#
+# The same model, trained for longer: since the learning rate rises and falls over all the steps, more steps
+# are also a slower fall. Did you expect a second layer of attention to do more? In one try of ours, with two
+# of them in place of two convolutions, the error was nearly three times as large after the usual 1,200 steps.
+# </details>
 #
 # ## 3.9 What we showed
 #

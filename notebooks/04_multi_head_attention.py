@@ -1258,24 +1258,30 @@ assert moved.nonzero()[:, 0].tolist() == [4, 5, 6, 7]
 #
 # ## 4.10 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
-# **4.1 Merge, and check that it undoes the split.** From (batch, head, position, d_k) to (batch, position,
-# d_model), without `flatten`.
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
+# **4.1 Merge, and check that it undoes the split.** From (batch, head, position, d_k) to (batch,
+# position, d_model), without `flatten`.
 
 
 # %% tags=["exercise"]
 def my_merge(heads): ...
 
 
-# x = torch.randn(2, 5, 12)
-# assert_close(my_merge(split_heads(x, 3)), x)
+check("4.1", my_merge)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Which two axes must stand side by side before they can become one? After a
-# <code>transpose</code> use <code>reshape</code>, since <code>view</code> wants the numbers in
-# order.</details>
+# <details><summary>Hint 1</summary>Which two axes must stand side by side before they can become
+# one?</details>
+# <details><summary>Hint 2</summary>After a <code>transpose</code> use <code>reshape</code>, since
+# <code>view</code> wants the numbers in order.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1284,25 +1290,24 @@ def my_merge(heads): ...
 #     return heads.transpose(1, 2).reshape(batch, position, num_heads * d_k)
 # ```
 #
-# `heads.reshape(batch, position, num_heads * d_k)` alone has the right shape and the wrong numbers: that is
-# the first bug of section 4.9, backwards.
+# `heads.reshape(batch, position, num_heads * d_k)` alone has the right shape and the wrong numbers: that
+# is the first bug of section 4.9, backwards.
 # </details>
 #
 # **4.2 Heads by einsum.** The matrices of all heads come as one tensor `W` of shape (head, d_model, d_k).
-# Compute all queries, (batch, head, position, d_k), in one line.
+# Compute all queries, (batch, head, position, d_k), from x (batch, position, d_model), in one line.
 
 
 # %% tags=["exercise"]
 def project_heads(x, W): ...
 
 
-# x, W = torch.randn(2, 5, 12), torch.randn(3, 12, 4)
-# side_by_side = torch.cat(list(W), dim=1)  # (d_model, head * d_k)
-# assert_close(project_heads(x, W), split_heads(x @ side_by_side, 3))
+check("4.2", project_heads)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Give each axis a letter: b, n and m for x; h, m and d for W. Which letter
-# is missing on the right of the arrow?</details>
+# <details><summary>Hint 1</summary>Give each axis a letter: b, n and m for x; h, m and d for W.</details>
+# <details><summary>Hint 2</summary>Which letter is missing on the right of the arrow, and in which order
+# do the others stand there?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1310,7 +1315,8 @@ def project_heads(x, W): ...
 #     return torch.einsum("bnm,hmd->bhnd", x, W)
 # ```
 #
-# m, the width of the model, is summed over.
+# m, the width of the model, is summed over. The heads stand before the positions, so that the next
+# product takes them along like a batch.
 # </details>
 #
 # **4.3 Count.** Return the number of parameters of a `MyMultiHeadAttention`, biases included, and the
@@ -1321,15 +1327,13 @@ def project_heads(x, W): ...
 def count(d_model, num_heads, n, m): ...
 
 
-# layer = MyMultiHeadAttention(24, 3)
-# queries, memory = torch.randn(1, 5, 24), torch.randn(1, 7, 24)
-# with FlopCounterMode(display=False) as counter:
-#     layer(queries, memory, memory)
-# assert count(24, 3, n=5, m=7) == (size(layer), counter.get_total_flops() // 2)
+check("4.3", count)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Which of the four projections see queries, and which see keys? The scores
-# are n times m, for each head.</details>
+# <details><summary>Hint 1</summary>Which of the four projections see queries, and which see
+# keys?</details>
+# <details><summary>Hint 2</summary>The scores are n times m, for each head, and each is a product of
+# width d_k. Which other product is as large?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1340,26 +1344,26 @@ def count(d_model, num_heads, n, m): ...
 #     return parameters, projections + 2 * num_heads * n * m * d_k
 # ```
 #
-# $W^Q$ and $W^O$ act on the n queries, $W^K$ and $W^V$ on the m keys and values.
+# $W^Q$ and $W^O$ act on the n queries, $W^K$ and $W^V$ on the m keys and values. Compare it with
+# PyTorch's own count: `FlopCounterMode`, as in section 4.4.
 # </details>
 #
-# **4.4 A test for equivariance.** Return True if `function` maps shuffled positions to shuffled outputs. It
-# must say True of self-attention, and False with a causal mask.
+# **4.4 A test for equivariance.** Return True if `function` maps shuffled positions to shuffled outputs;
+# x and what the function returns are (batch, position, width). It must say True of self-attention, and
+# False with a causal mask.
 
 
 # %% tags=["exercise"]
 def is_equivariant(function, x): ...
 
 
-# layer, x = MultiHeadAttention(12, 3), torch.randn(2, 7, 12)
-# assert is_equivariant(layer, x)
-# assert not is_equivariant(lambda x: layer(x, mask=causal_mask(7)), x)
-# assert not is_equivariant(lambda x: layer(x).mean(dim=1, keepdim=True).expand_as(x) + x[:, :1], x)
+check("4.4", is_equivariant)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Choose an order that is sure to move something:
-# <code>torch.randperm</code> may return the old one. What must <code>function(x[:, order])</code> be equal
-# to?</details>
+# <details><summary>Hint 1</summary>Choose an order that is sure to move every position:
+# <code>torch.randperm</code> may leave some where they are.</details>
+# <details><summary>Hint 2</summary>What must <code>function(x[:, order])</code> be equal to? Up to
+# rounding: <code>torch.allclose</code>.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1381,11 +1385,13 @@ def suspicious_split(x, num_heads):
     return x.permute(0, 3, 1, 2)  # (batch, head, position, d_k)
 
 
-# x = (10 * torch.arange(1, 4)[:, None] + torch.arange(4))[None]
-# assert_close(suspicious_split(x, 2), split_heads(x, 2))
+check("4.5", suspicious_split)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Print both sides of the check. Which channels does head 0 have?</details>
+# <details><summary>Hint 1</summary>Take <code>x = (10 * torch.arange(3)[:, None] +
+# torch.arange(4))[None]</code> and two heads, and print what both splits give.</details>
+# <details><summary>Hint 2</summary>Which channels does head 0 have, and which should it have? Look at the
+# order of the two sizes in <code>unflatten</code>.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1395,28 +1401,27 @@ def suspicious_split(x, num_heads):
 # ```
 #
 # The first version deals the channels out like cards: with two heads, head 0 gets channels 0, 2, ... and
-# head 1 gets 1, 3, .... That is a multi-head attention as good as any, but its heads have other rows of the
-# matrices. Trained from the start it does not matter. With copied parameters each head gets half of one
-# head and half of another. Only a comparison with a reference finds it.
+# head 1 gets 1, 3, .... That is a multi-head attention as good as any, but its heads have other rows of
+# the matrices. Trained from the start it does not matter. With copied parameters each head gets half of
+# one head and half of another. Only a comparison with a reference finds it.
 # </details>
 #
 # **4.6 One key for all.** In *multi-query attention* ([Shazeer 2019](https://arxiv.org/abs/1911.02150))
 # each head has its own queries, and all share one key and one value of width $d_k$. A decoder stores the
-# keys and values of all words so far; now they take $H$ times less room. Given q (batch, head, query, d_k),
-# k and v (batch, key, d_k), return (batch, head, query, d_k) without copying k and v.
+# keys and values of all words so far; now they take $H$ times less room. Given q (batch, head, query,
+# d_k), k and v (batch, key, d_k), return (batch, head, query, d_k) without copying k and v.
 
 
 # %% tags=["exercise"]
 def multi_query(q, k, v): ...
 
 
-# q, k, v = torch.randn(2, 3, 5, 4), torch.randn(2, 7, 4), torch.randn(2, 7, 4)
-# copies = [tensor[:, None].expand(2, 3, 7, 4) for tensor in (k, v)]
-# assert_close(multi_query(q, k, v), scaled_dot_product_attention(q, *copies)[0])
+check("4.6", multi_query)
 
 # %% [markdown]
-# <details><summary>Hint</summary>An axis of size one broadcasts. Where must it stand, and what would happen
-# with 2 heads and a batch of 2 if you forgot it?</details>
+# <details><summary>Hint 1</summary>An axis of size one broadcasts. Where must it stand?</details>
+# <details><summary>Hint 2</summary>Shapes are matched from the right. What would happen with 2 heads and
+# a batch of 2 if you forgot the axis?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1424,11 +1429,41 @@ def multi_query(q, k, v): ...
 #     weights = (q @ k[:, None].transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
 #     return weights @ v[:, None]
 # ```
+#
+# `k[:, None]` is (batch, 1, key, d_k), and the 1 is stretched to all heads without a copy. Without it, a
+# batch of 2 is taken for 2 heads, and no error says so.
 # </details>
 #
-# **4.7 Open end.** How narrow may a head be? Train the table with 4, 8, 16 and 32 heads, then with 40
-# guests (set `GUESTS`, and make `tables` and the test tables anew). Write down what you expect before each
-# run. (A head of width $d_k$ must tell all names apart with $d_k$ numbers.)
+# **4.7 Open end.** How narrow may a head be? (A head of width $d_k$ must tell all names apart with $d_k$
+# numbers.) Solve the round table with an eighth of the parameters of `two_heads` and an error below
+# 0.001, and return the trained model. Then train the table with 4, 8, 16 and 32 heads, and with 40 guests
+# (set `GUESTS`, and make `tables` and the test tables anew). Write down what you expect before each run.
+
+
+# %% tags=["exercise"]
+def small_table(): ...
+
+
+check("4.7", small_table, make_tables=make_tables, parameters=size(two_heads) // 8)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Most of the parameters are those of the attention, and they grow with
+# the square of <code>d_model</code>.</details>
+# <details><summary>Hint 2</summary><code>RoundTable</code> has an argument for the width, and
+# <code>train_at_table</code> trains.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def small_table():
+#     torch.manual_seed(0)
+#     model = RoundTable(MyMultiHeadAttention(8, num_heads=2), nn.Linear(8, 2), d_model=8)
+#     train_at_table(model)
+#     return model
+# ```
+#
+# Eight names fit into four numbers: as eight directions that are far enough apart for a softmax, whose
+# scores may grow as large as training likes.
+# </details>
 #
 # ## 4.11 What we showed
 #

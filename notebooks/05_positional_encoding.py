@@ -1182,9 +1182,15 @@ for name, pairings in (
 #
 # ## 5.11 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
 # **5.1 The slowest hand.** After how many positions has the slowest pair of a sinusoidal code gone once
 # round? The paper says the wavelengths run up to $10000 \cdot 2\pi \approx 62{,}832$. Try `slowest(512)`:
 # who is right?
@@ -1194,12 +1200,12 @@ for name, pairings in (
 def slowest(d_model, base=10000.0): ...
 
 
-# assert abs(slowest(512) - 60611.5) < 0.1
-# assert abs(slowest(4, base=100.0) - 62.8) < 0.1
+check("5.1", slowest)
 
 # %% [markdown]
-# <details><summary>Hint</summary>The last pair has $i = d_\text{model}/2 - 1$. It turns by $\omega_i$
-# radians a position, and a full turn is $2\pi$.</details>
+# <details><summary>Hint 1</summary>The last pair has $i = d_\text{model}/2 - 1$.</details>
+# <details><summary>Hint 2</summary>It turns by $\omega_i$ radians a position, and a full turn is
+# $2\pi$.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1207,25 +1213,25 @@ def slowest(d_model, base=10000.0): ...
 #     return 2 * math.pi * base ** ((d_model - 2) / d_model)
 # ```
 #
-# The pair with $10000 \cdot 2\pi$ would be number $d_\text{model}/2$, one past the last. The paper's figure
-# is the limit for great width.
+# The pair with $10000 \cdot 2\pi$ would be number $d_\text{model}/2$, one past the last. The paper's
+# figure is the limit for great width.
 # </details>
 #
-# **5.2 Alike by distance.** The dot product of two sinusoidal codes depends only on their distance. Give it
-# by a formula, without making the codes.
+# **5.2 Alike by distance.** The dot product of two sinusoidal codes depends only on their distance. Give
+# it by a formula, without making the codes.
 
 
 # %% tags=["exercise"]
 def similarity(distance, d_model, base=10000.0): ...
 
 
-# code = sinusoidal_positions(9, 16, dtype=torch.float64)
-# for p, q in ((8, 3), (2, 7), (4, 4)):
-#     assert abs(similarity(p - q, 16) - (code[p] @ code[q]).item()) < 1e-9
+check("5.2", similarity)
 
 # %% [markdown]
-# <details><summary>Hint</summary>One pair contributes $\sin a \sin b + \cos a \cos b$. Which addition
+# <details><summary>Hint 1</summary>One pair contributes $\sin a \sin b + \cos a \cos b$. Which addition
 # theorem is that?</details>
+# <details><summary>Hint 2</summary>With $a = p\,\omega_i$ and $b = q\,\omega_i$ it depends on $p - q$.
+# Then sum over the pairs.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1233,24 +1239,24 @@ def similarity(distance, d_model, base=10000.0): ...
 #     return sum(math.cos(distance * base ** (-2 * i / d_model)) for i in range(d_model // 2))
 # ```
 #
-# For distance 0 it is $d_\text{model}/2$, the square of a code's length. The cosine is even, so the product
-# does not know forwards from backwards. A model must get the direction from its matrices.
+# For distance 0 it is $d_\text{model}/2$, the square of a code's length. The cosine is even, so the
+# product does not know forwards from backwards. A model must get the direction from its matrices.
 # </details>
 #
-# **5.3 Distances for a cache.** There are `num_keys` keys, and the queries are the *last* `num_queries` of
-# them. Give the table of distances $j - i$, a row for each query.
+# **5.3 Distances for a cache.** There are `num_keys` keys, and the queries are the *last* `num_queries`
+# of them. Give the table of distances $j - i$, a row for each query.
 
 
 # %% tags=["exercise"]
 def my_relative_positions(num_queries, num_keys): ...
 
 
-# assert torch.equal(my_relative_positions(5, 5), relative_positions(5, 5))
-# assert torch.equal(my_relative_positions(2, 5), relative_positions(2, 5))
+check("5.3", my_relative_positions)
 
 # %% [markdown]
-# <details><summary>Hint</summary>At which position does the first query stand? Then a row against a column,
-# as for the causal mask of chapter 3.</details>
+# <details><summary>Hint 1</summary>At which position does the first query stand?</details>
+# <details><summary>Hint 2</summary>A row of key positions against a column of query positions, as for the
+# causal mask of chapter 3.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1274,13 +1280,13 @@ def suspicious_scores(query, key):  # (position, d_k) each
     return query @ key.T
 
 
-# q = torch.randn(1, 8, dtype=torch.float64).expand(20, 8)  # one vector at every position
-# scores = suspicious_scores(q, q)
-# assert max(scores.diagonal(distance).std() for distance in range(-15, 16)) < 1e-12
+check("5.4", suspicious_scores)
 
 # %% [markdown]
-# <details><summary>Hint</summary>By which angle does the pair of query m and key n differ now? Put the same
-# vector at all positions and look along the diagonals, and across them.</details>
+# <details><summary>Hint 1</summary>Put the same vector at all positions and look along the diagonals, and
+# across them.</details>
+# <details><summary>Hint 2</summary>By which angle does the pair of query m and key n differ
+# now?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1293,19 +1299,21 @@ def suspicious_scores(query, key):  # (position, d_k) each
 # *anti*-diagonals, which a look at the table takes for a pattern of some sort.
 # </details>
 #
-# **5.5 One step of ALiBi.** A decoder has a cache of `num_keys - 1` keys and adds the newest word. Give the
-# bias of that one query: (head, 1, key).
+# **5.5 One step of ALiBi.** A decoder has a cache of `num_keys - 1` keys and adds the newest word. Give
+# the bias of that one query: (head, 1, key).
 
 
 # %% tags=["exercise"]
 def alibi_step(num_heads, num_keys): ...
 
 
-# assert_close(alibi_step(8, 7), alibi_bias(8, 1, 7))
+check("5.5", alibi_step)
 
 # %% [markdown]
-# <details><summary>Hint</summary>The newest word is at distance 0 of itself, and itself is the last
+# <details><summary>Hint 1</summary>The newest word is at distance 0 of itself, and itself is the last
 # key.</details>
+# <details><summary>Hint 2</summary>The slopes of the heads down, the distances of the keys across, and an
+# axis of size one between them.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1316,40 +1324,40 @@ def alibi_step(num_heads, num_keys): ...
 # ```
 #
 # It is the last row of `my_alibi`. Adding a constant to a row changes no softmax, so one may also count
-# from the first key, $m_h\,j$: then no bias changes when a word is added. (The check above refuses that
-# form, though the weights are the same.)
+# from the first key, $m_h\,j$: then no bias changes when a word is added. (The check compares the
+# weights, so it takes both.)
 # </details>
 #
-# **5.6 Mend T5.** In section 5.8 the T5 model ran into buckets that training never filled. Give it another
-# `self.t5`, with **one number** changed, and bring its share of right answers at length 256 above 65%.
+# **5.6 Open end, with one number: mend T5.** In section 5.8 the T5 model ran into buckets that training
+# never filled. Return another `RelativePositionBias`, with **one number** changed, that brings its share
+# of right answers at length 256 above 65%. The check trains the model with it, which takes some seconds.
 
 
 # %% tags=["exercise"]
-class MendedReader(Reader): ...
+def mended_bias(): ...  # RelativePositionBias(NUM_HEADS, bidirectional=False) is what there was
 
 
-# right_answers, _ = grade(train("T5", reader=MendedReader))
-# assert right_answers[-1] > 0.65, right_answers
+check("5.6", mended_bias, train=train, grade=grade, reader=Reader)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Which argument of <code>RelativePositionBias</code> says where the last
-# bucket begins? What would it have to be, so that texts of 32 words fill the last bucket too?</details>
+# <details><summary>Hint 1</summary>Which argument of <code>RelativePositionBias</code> says where the
+# last bucket begins?</details>
+# <details><summary>Hint 2</summary>What would it have to be, so that texts of 32 words fill the last
+# bucket too?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# class MendedReader(Reader):
-#     def __init__(self, code):
-#         super().__init__(code)
-#         self.t5 = RelativePositionBias(NUM_HEADS, max_distance=24, bidirectional=False)
+# def mended_bias():
+#     return RelativePositionBias(NUM_HEADS, max_distance=24, bidirectional=False)
 # ```
 #
-# With `max_distance=24` all distances from 24 on share the last bucket, which training has filled. Now far
-# is far, as with Shaw. What is given up: beyond 24, distances can no longer be told apart.
+# With `max_distance=24` all distances from 24 on share the last bucket, which training has filled. Now
+# far is far, as with Shaw. What is given up: beyond 24, distances can no longer be told apart.
 # </details>
 #
 # **5.7 Open end.** Find a code that does well on *both* questions of section 5.8 at length 256, or make a
-# case that with one layer there is none. Ideas: ALiBi with slopes of both signs; half of the heads with one
-# code and half with another. Write down what you expect before each run.
+# case that with one layer there is none. Ideas: ALiBi with slopes of both signs; half of the heads with
+# one code and half with another. Write down what you expect before each run.
 #
 # ## 5.12 What we showed
 #

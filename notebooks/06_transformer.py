@@ -476,10 +476,11 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(history.
 
 # %% [markdown]
 # It learned to translate, but no, it is not flat: it falls with the length. Chapter 2's model, after as
-# many steps and with about as many parameters (224,347 there), had 97 to 95 in the same bins up to 18 words
-# and 93 in the last. So the Transformer is *behind*, and most so on long sentences. A short path is not
-# everything. Why, we did not measure. One guess: a recurrent encoder has "the next word" built in, and a
-# Transformer must learn what "next" means from sines, with few sentences and in little time.
+# many steps and with about as many parameters, scored higher in every one of these bins and fell far less
+# towards the last: compare the table of section 2.3. So the Transformer is *behind*, and most so on long
+# sentences. A short path is not everything. Why, we did not measure. One guess: a recurrent encoder has "the
+# next word" built in, and a Transformer must learn what "next" means from sines, with few sentences and in
+# little time.
 #
 # ## 6.6 See and grade the cross-attention
 #
@@ -526,8 +527,8 @@ assert error[0].min() < 0.5 < 0.7 < error[1].min()
 # %% [markdown]
 # All eight are far better than untrained, and nobody told them to be. But look at the guess that sees no
 # word at all and goes down the diagonal: the weakest heads are no better. And the best is far behind
-# chapter 2's single attention, whose error was about 0.13. What a head that aligns badly is good for, this
-# table cannot say.
+# chapter 2's single attention; compare the error of section 2.5. What a head that aligns badly is good for,
+# this table cannot say.
 #
 # Now "my feet hurt", *j'ai mal aux pieds*. Choose block (the view says "layer") and head; the gold links
 # are outlined. The view opens on the head that was best on 400 sentences. **Predict:** is it the best on
@@ -721,7 +722,7 @@ assert right["post-norm"][0] < 0.5 < right["post-norm"][1], "post-norm needs the
 # %% [markdown]
 # At this learning rate and depth it is as the literature says: [Xiong et al.
 # (2020)](https://arxiv.org/abs/2002.04745) find that in post-norm the gradients near the output are large
-# at the start. Be exact about "needs": this is one rate and one depth. Exercise 6.5 asks you where it
+# at the start. Be exact about "needs": this is one rate and one depth. Exercise 6.7 asks you where it
 # begins.
 #
 # ### No residual connections
@@ -773,6 +774,8 @@ for name, m in (("with residuals", fresh), ("without", stripped)):
     kept_digits[name] = own_digit_after_each_block(m)
     first, *others = kept_digits[name]
     print(f"{name:35}{first:7.2f}" + "".join(f"{share:10.2f}" for share in others))
+commonest = test_digits.mode(dim=1, keepdim=True).values  # of each row
+print(f"always naming the row's commonest digit: {(test_digits == commonest).float().mean():.2f}")
 no_residual = train_adder(change=without_residuals)
 print(f"right sums: with residuals {right['pre-norm'][1]:.2f}, without {no_residual:.2f}")
 assert kept_digits["with residuals"][-1] > 0.9 and kept_digits["without"][-1] < 0.5
@@ -780,8 +783,8 @@ assert no_residual < 0.3
 
 # %% [markdown]
 # With residuals the digit at a position can still be read off it after four blocks of random weights.
-# Without them hardly: a map that knew which digits are in the row, but not where, and always named its
-# commonest, would be right about 0.3 of the time. And training does not mend it; the sums stay near chance.
+# Without them hardly more often than by always naming the row's commonest digit, for which one needs to know
+# which digits there are, and not where. And training does not mend it; the sums stay near chance.
 # Likely because an untrained head looks at all positions nearly alike, so that each block mixes them, and
 # no part adds back what was there.
 #
@@ -812,7 +815,7 @@ assert no_mlp < 0.75 < 0.9 < right["pre-norm"][1]
 
 # %% [markdown]
 # Better than chance, far from right. Be fair: without the networks the model also has fewer parameters.
-# Exercise 6.6 asks whether wider attention makes up for it.
+# Exercise 6.9 asks whether wider attention makes up for it.
 #
 # ### BatchNorm in place of LayerNorm
 #
@@ -976,25 +979,29 @@ except ValueError as error_message:
 # %% [markdown]
 # ## 6.10 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
-# **6.1 Post-norm or pre-norm?** Write a residual connection that does either.
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
+# **6.1 Post-norm or pre-norm?** Write a residual connection that does either. `part` and `norm` are
+# layers, x is (batch, position, d_model).
 
 
 # %% tags=["exercise"]
 def residual(x, part, norm, norm_first): ...
 
 
-# norm, part = nn.LayerNorm(6), nn.Linear(6, 6)
-# nn.init.normal_(norm.bias)
-# x = torch.randn(2, 5, 6)
-# assert_close(residual(x, part, norm, norm_first=True) - x, part(norm(x)))
-# assert_close(residual(x, part, norm, norm_first=False), norm(x + part(x)))
+check("6.1", residual)
 
 # %% [markdown]
-# <details><summary>Hint</summary>In which of the two does x itself go through without being
+# <details><summary>Hint 1</summary>In which of the two does x itself go through without being
 # touched?</details>
+# <details><summary>Hint 2</summary>In the other one it is the <i>sum</i> that is normalised.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1003,32 +1010,40 @@ def residual(x, part, norm, norm_first): ...
 #         return x + part(norm(x))
 #     return norm(x + part(x))
 # ```
+#
+# If the part gives zeros, pre-norm returns x as it was: stacked a hundred times, x still goes straight
+# through. Post-norm normalises it a hundred times.
 # </details>
 #
-# **6.2 Both masks.** A batch of targets is padded too. Build the mask (batch, head, query, key) with which
-# position $i$ sees the real positions up to and including $i$.
+# **6.2 Both masks.** A batch of targets is padded too. From a list of their lengths and the padded
+# length, build the mask (batch, 1, query, key) with which position $i$ sees the real positions up to and
+# including $i$.
 
 
 # %% tags=["exercise"]
 def target_mask(lengths, max_length): ...
 
 
-# mask = target_mask([3, 2], 4)
-# assert mask.shape == (2, 1, 4, 4) and mask.dtype == torch.bool
-# assert mask[1, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+check("6.2", target_mask)
 
 # %% [markdown]
-# <details><summary>Hint</summary>A position may be seen if both masks allow it. What does <code>&</code> do
-# with shapes (2, 1, 1, 4) and (4, 4)?</details>
+# <details><summary>Hint 1</summary>A position may be seen if both masks allow it. The library has
+# both: <code>padding_mask</code> is here already, <code>causal_mask</code> stands beside it in
+# <code>course_lib.attention</code>.</details>
+# <details><summary>Hint 2</summary>What does <code>&</code> do with shapes (2, 1, 1, 4) and (4,
+# 4)?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
+# from course_lib.attention import causal_mask
+#
+#
 # def target_mask(lengths, max_length):
 #     return padding_mask(lengths, max_length) & causal_mask(max_length)
 # ```
 #
-# Our decoder does without: padding stands at the end, where no real position looks, and the loss leaves it
-# out.
+# Our decoder does without: padding stands at the end, where no real position looks, and the loss leaves
+# it out.
 # </details>
 #
 # **6.3 Count.** How many parameters has an encoder block, biases and both LayerNorms included? Write the
@@ -1039,13 +1054,13 @@ def target_mask(lengths, max_length): ...
 def block_parameters(d_model, d_ff): ...
 
 
-# for d_model, d_ff in ((12, 20), (64, 256)):
-#     block = EncoderBlock(d_model, 4, d_ff)
-#     assert block_parameters(d_model, d_ff) == sum(p.numel() for p in block.parameters())
+check("6.3", block_parameters)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Four square matrices with biases, two rectangular ones with biases, and
+# <details><summary>Hint 1</summary>Four square matrices with biases, two rectangular ones with biases, and
 # two scales and shifts.</details>
+# <details><summary>Hint 2</summary>A bias is as long as the output of its matrix is wide: d_ff once,
+# d_model five times.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1058,36 +1073,32 @@ def block_parameters(d_model, d_ff): ...
 # With the usual $d_{ff} = 4 d_{\text{model}}$ the position-wise network has two thirds of them.
 # </details>
 #
-# **6.4 Find the bug.** This decoding loop gives the right first word, and nonsense after it. Mend it.
+# **6.4 Find the bug.** This decoding loop gives the right first word, and nonsense after it. Mend it. (The
+# check brings small models of its own, with random parameters.)
 
 
 # %% tags=["exercise"]
-def suspicious_decode(model, ids, lengths, steps):
+def suspicious_decode(model, ids, lengths, steps, bos_id):
     """Greedy decoding without a cache."""
     memory = model.encode(ids, lengths)
-    words = torch.full((len(ids), 1), target_vocab.bos_id)
+    words = torch.full((len(ids), 1), bos_id)
     for _ in range(steps):
         logits = model.decode(words[:, -1:], memory)
         words = torch.cat([words, logits[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
     return words
 
 
-# ids, lengths = pad([source_vocab.encode(pair.source) for pair in sample[:10]])
-# with torch.no_grad():
-#     words = suspicious_decode(model, ids, lengths, steps=30)
-# right = greedy_decode(model, ids, lengths, target_vocab.bos_id, target_vocab.eos_id, max_length=30)
-# for row, tokens in zip(words.tolist(), right, strict=True):
-#     assert row[1 : len(tokens) + 1] == tokens
+check("6.4", suspicious_decode)
 
 # %% [markdown]
-# <details><summary>Hint</summary>What does the model know of the words that it has written? And which
-# position has each new word?</details>
+# <details><summary>Hint 1</summary>What does the model know of the words that it has written?</details>
+# <details><summary>Hint 2</summary>Which position has each new word, as the model sees it?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# def suspicious_decode(model, ids, lengths, steps):
+# def suspicious_decode(model, ids, lengths, steps, bos_id):
 #     memory = model.encode(ids, lengths)
-#     words = torch.full((len(ids), 1), target_vocab.bos_id)
+#     words = torch.full((len(ids), 1), bos_id)
 #     for _ in range(steps):
 #         logits = model.decode(words, memory)
 #         words = torch.cat([words, logits[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
@@ -1098,11 +1109,109 @@ def suspicious_decode(model, ids, lengths, steps):
 # position 0 and remembered nothing.
 # </details>
 #
-# **6.5 Open end: where does post-norm begin to fail?** Call `train_adder(norm_first=False, warmup=0, ...)`
+# **6.5 LayerNorm, from memory.** Without looking at section 6.2: normalise x (batch, position, d_model),
+# then apply the scale `gamma` and the shift `beta`, both (d_model).
+
+
+# %% tags=["exercise"]
+def my_layer_norm(x, gamma, beta, eps=1e-5): ...
+
+
+check("6.5", my_layer_norm)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Mean and variance of what? Of each position by itself, so
+# <code>keepdim=True</code> keeps the axes that they are subtracted from.</details>
+# <details><summary>Hint 2</summary>Two details: by which number does the variance divide, and on which
+# side of the root does eps stand?</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_layer_norm(x, gamma, beta, eps=1e-5):
+#     mean = x.mean(dim=-1, keepdim=True)
+#     variance = x.var(dim=-1, keepdim=True, correction=0)
+#     return gamma * (x - mean) / (variance + eps).sqrt() + beta
+# ```
+#
+# `var` and `std` divide by $d - 1$ unless they are told `correction=0`. At a width of 512 hardly anybody
+# would notice; a comparison with copied parameters does.
+# </details>
+#
+# **6.6 The loss of the next word.** A batch of targets (sentence, position) begins with `<bos>` and is
+# filled up with `pad_id`. The model was fed all of it, and `logits[:, i]` (sentence, position, word)
+# score the word after position i. Return the mean cross-entropy of all real words that are to be
+# predicted.
+
+
+# %% tags=["exercise"]
+def next_word_loss(logits, target, pad_id): ...
+
+
+check("6.6", next_word_loss)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Nothing predicts the first word, and nothing grades the last logits.
+# Which of the two tensors loses its beginning, and which its end?</details>
+# <details><summary>Hint 2</summary><code>F.cross_entropy</code> wants (word, class) and (word), and has
+# an argument for a class to leave out.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def next_word_loss(logits, target, pad_id):
+#     predicted, right = logits[:, :-1], target[:, 1:]
+#     return F.cross_entropy(predicted.flatten(0, 1), right.flatten(), ignore_index=pad_id)
+# ```
+#
+# Without the shift the model is graded on repeating its input, and soon does so without a fault. With
+# padding in the loss it is praised for predicting `<pad>`. Both give a curve that looks better than the
+# right one.
+# </details>
+#
+# **6.7 Open end: where does post-norm begin to fail?** Call `train_adder(norm_first=False, warmup=0, ...)`
 # with other numbers of blocks (`num_blocks`) and other rates (`learning_rate`). Make a small table of right
 # shares. What would you tell somebody who says that post-norm *always* needs warm-up?
 #
-# **6.6 Open end: attention instead of networks.** Train without the position-wise networks
+# **6.8 Open end: a quarter of the parameters.** Train an `Adder` with at most a quarter of the parameters
+# of section 6.8's, in the same 400 steps, so that at least 95% of new sums are right, and return it.
+# Which of its parts does the task need?
+
+
+# %% tags=["exercise"]
+def smaller_adder(): ...
+
+
+check(
+    "6.8",
+    smaller_adder,
+    digits=digits,
+    parameters=sum(parameter.numel() for parameter in Adder().parameters()) // 4,
+)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Count the parameters of one block, of the embedding and of the output.
+# How many blocks can you afford?</details>
+# <details><summary>Hint 2</summary>Copy the training out of <code>train_adder</code>, and give
+# <code>Adder</code> other sizes. The width must be a multiple of four, for four heads.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def smaller_adder():
+#     torch.manual_seed(0)
+#     model = Adder(num_blocks=1, d_model=28)
+#
+#     def schedule(step):  # that of train_adder, with its warm-up
+#         return 5e-3 * min(1.0, step / 200) * min(1.0, (401 - step) / 200)
+#
+#     fit(model, batches, adder_loss, steps=400, schedule=schedule, progress=False)
+#     return model
+# ```
+#
+# One look at the mirrored place, and one network that adds: a single block can do both, and a little
+# narrower than before. The three others were there for the experiments, since warm-up and residuals
+# matter with depth.
+# </details>
+#
+# **6.9 Open end: attention instead of networks.** Train without the position-wise networks
 # (`change=without_feed_forward`), and make the model wider (`d_model`, a multiple of 4) until it has as
 # many parameters as with them. How far does it get? And why would more heads not do?
 #

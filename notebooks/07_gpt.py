@@ -215,7 +215,6 @@ print("the longest:", [tokenizer.decode([i]) for i in range(512) if len(tokenize
 # ## 7.3 Build: the model is the encoder's stack, with a mask
 #
 # In chapter 6 the decoder had three parts: attention to what was written, attention to the source, and the
-# In chapter 6 the decoder had three parts: attention to what was written, attention to the source, and the
 # position-wise network. Here there is no source. Take the cross-attention away, and what is left is the
 # *encoder's* block. What makes it write is who may look where: the causal mask. With $E$ for the
 # embedding's matrix and pre-norm blocks, counted from 0:

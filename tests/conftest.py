@@ -10,8 +10,10 @@ import pytest
 import torch
 
 # Imported before the hook, and so unchecked. The grammar has no tensors, and checking each of its many small
-# calls would take half a minute. The views take whatever a learner has, lists and whole numbers included.
+# calls would take half a minute. Views and checks take whatever a learner has, lists and whole numbers
+# included.
 import course_lib.data.grammar
+import course_lib.exercises
 import course_lib.widgets  # noqa: F401
 
 # One browser for all the tests that need one.

@@ -202,8 +202,8 @@ def _unavailable(file: DataFile, problem: str, found: str) -> DataUnavailable:
         f"  found content    {found}\n"
         f"  public address   {file.address}\n"
         f"To go on without a network, set {FOLDER_VARIABLE} (now {looked}) to a folder that holds "
-        f'{file.path}, or use load_translation("grammar"), load_text("python-docs") or load_images("shapes"), '
-        "which need no files."
+        f'{file.path}, or use load_translation("grammar"), load_text("python-docs") or '
+        'load_images("shapes"), which need no files.'
     )
 
 

@@ -1,0 +1,122 @@
+"""Call a learner's function: for a limited time, on copies, and note what it returned, raised or changed."""
+
+import copy
+import ctypes
+import inspect
+import linecache
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_MOST_FRAMES = 3
+
+
+class TookTooLong(BaseException):
+    """Ends a call. No Exception, so that `except Exception` in a learner's loop lets it through."""
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Have an exception raised in a thread before its next step, or with None take that back."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
+    )
+
+
+class Watch:
+    """Raise TookTooLong in the thread that made it unless it is closed in time.
+
+    A second thread waits, and then asks the interpreter to raise in the first one. That works the same on
+    Linux, macOS and Windows and in any thread. (An alarm signal is unknown to Windows and reserved for the
+    main thread; a trace function slows every line and gets in the way of debuggers; a process of its own
+    cannot be given what lives in a notebook.) A call into compiled code is waited for. A bare `except:` may
+    swallow the exception, so it is raised again until the call is over.
+    """
+
+    def __init__(self, seconds: float):
+        self.thread, self.seconds, self.over = threading.get_ident(), seconds, False
+        # Plain locks: those of threading's other classes, written in Python, an exception could leave held.
+        self.raising, self.running = threading.Lock(), threading.Lock()
+        self.running.acquire()
+
+    def start(self) -> None:
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        wait = self.seconds
+        while not self.running.acquire(timeout=wait):
+            with self.raising:
+                if not self.over:
+                    _raise_in(self.thread, TookTooLong)
+            wait = 0.1
+
+    def close(self) -> None:
+        """Once `over` is set: wait until nothing more can be asked for, and take back what was not raised."""
+        with self.raising:
+            if self.running.locked():
+                self.running.release()
+        _raise_in(self.thread, None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one call: a value or an error, and what became of the arguments.
+
+    arguments: the copies that the function was given. changed: the names of those that it changed.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    arguments: tuple = ()
+    changed: tuple[str, ...] = ()
+
+
+def attempt(function: Callable, arguments: tuple, names: list[str], seconds: float) -> Outcome:
+    """Call a function on copies of the arguments, whose names are given, and end it after a while."""
+    copies = copy.deepcopy(arguments)
+    try:
+        value, error = _watched(function, copies, seconds)
+    except TookTooLong as late:  # raised when the call was over, and its watch just being closed
+        value, error = None, late
+    changed = tuple(
+        name
+        for name, before, after in zip(names, arguments, copies, strict=False)
+        if isinstance(before, torch.Tensor) and not _identical(before, after)
+    )
+    return Outcome(value, error, copies, changed)
+
+
+def _watched(function: Callable, arguments: tuple, seconds: float) -> tuple[Any, BaseException | None]:
+    watch = Watch(seconds)
+    try:
+        try:
+            watch.start()
+            return function(*arguments), None
+        finally:
+            watch.over = True  # an assignment cannot be interrupted, as a call could be
+            watch.close()
+    except (Exception, TookTooLong) as error:
+        watch.close()  # once more: the first one may have been interrupted
+        return None, error
+
+
+def _identical(before: torch.Tensor, after: torch.Tensor) -> bool:
+    same_form = before.shape == after.shape and before.dtype == after.dtype
+    return same_form and bool(((before == after) | ((before != before) & (after != after))).all())
+
+
+def where(error: BaseException | None, function: Callable) -> str:
+    """The learner's lines of a traceback, without ours and without those of libraries."""
+    # All cells of a notebook share one namespace, and so do the functions of a module.
+    home = getattr(inspect.unwrap(function), "__globals__", None)
+    lines = []
+    while error is not None and not lines:
+        frames = [pair for pair in traceback.walk_tb(error.__traceback__) if pair[0].f_globals is home]
+        for frame, line in frames[-_MOST_FRAMES:]:
+            text = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).strip()
+            lines.append(f"in {frame.f_code.co_name}, line {line}" + (f":    {text}" if text else ""))
+        error = error.__context__  # TookTooLong may come twice, the second time after the learner's lines
+    return "\n".join(lines)

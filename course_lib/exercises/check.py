@@ -1,0 +1,204 @@
+"""check: is this answer right, and if not, which mistake is it?"""
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from course_lib.exercises.attempt import Outcome, TookTooLong, attempt, where
+from course_lib.exercises.difference import Difference, conform, difference, equal
+from course_lib.exercises.exercise import Exercise, Mistake, Target, Unusable, find
+from course_lib.exercises.progress import note_solved
+from course_lib.exercises.verdict import Verdict, shown
+
+SECONDS = 5.0  # for one call of a learner's function; the inputs are so small that milliseconds are usual
+TARGET_SECONDS = 1800.0  # for an open-ended exercise, which may train a model
+_LONGEST_ERROR = 500
+
+
+def check(number: str, answer: Callable, **options: Any) -> Verdict:
+    """Try an answer on inputs drawn anew, and say what is wrong with it, or that it is right.
+
+    Only behaviour counts: loops, einsum, another dtype, further results after the expected ones, all may be.
+    A wrong answer is compared with the known mistakes, too. What is solved is noted for `progress()`.
+
+    Args:
+        number: of the exercise, in quotes: "3.2".
+        answer: the function itself, without parentheses.
+        options: what an open-ended exercise measures with; the exercise's cell has them.
+
+    Raises:
+        TypeError: an answer that is no function, options that do not belong there.
+        ValueError: a number that no exercise has.
+    """
+    task = find(number)
+    if not callable(answer):
+        raise TypeError(
+            f'check needs the function itself, check("{number}", my_function), but got '
+            f"{'None' if answer is None else 'a ' + type(answer).__name__}: was it called, my_function(...)?"
+        )
+    generator = torch.Generator()
+    generator.seed()
+    if isinstance(task, Target):
+        wanted = list(inspect.signature(task.measure).parameters)[2:]
+        if set(options) != set(wanted):
+            raise TypeError(
+                f"exercise {number} is measured with {', '.join(wanted) or 'nothing else'}, got "
+                f"{', '.join(options) or 'nothing'}; its cell in the chapter has the whole call"
+            )
+        verdict = measure(task, answer, generator, options)
+    elif options:
+        raise TypeError(f"exercise {number} is checked without options, got {', '.join(options)}")
+    else:
+        verdict = examine(task, answer, generator)
+    if verdict.right and (trouble := note_solved(number)):
+        verdict = replace(verdict, lines=(*verdict.lines, trouble))
+    return verdict
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One call of an answer: the property it tests, what came of it, and what of that is compared.
+
+    unusable: why there is nothing to compare, if so: an error, or another form than the expected one.
+    """
+
+    what: str
+    arguments: tuple
+    mine: Outcome
+    expected: Outcome
+    reading: Any = None
+    wanted: Any = None
+    unusable: str = ""
+
+    def fails(self, exercise: Exercise) -> bool:
+        return bool(self.unusable) or not equal(self.reading, self.wanted, exercise.tolerance)
+
+    def difference(self, exercise: Exercise) -> Difference:
+        if self.unusable:
+            return Difference(self.unusable)
+        title = f"Exercise {exercise.number}: mine and what is expected"
+        return difference(self.reading, self.wanted, exercise.tolerance, title)
+
+
+def examine(
+    exercise: Exercise, answer: Callable, generator: torch.Generator, seconds: float = SECONDS
+) -> Verdict:
+    """Judge an answer to an exercise by inputs drawn from the generator."""
+    number = exercise.number
+    names = list(inspect.signature(exercise.reference).parameters)
+    trials = []
+    for what, arguments in exercise.inputs(generator):
+        mine = attempt(answer, arguments, names, seconds)
+        if isinstance(mine.error, TookTooLong):
+            headline = f"ended after {seconds:g} seconds: it was still running. Does a loop never end?"
+            call = f"{where(mine.error, answer)}\n\n{shown(names, arguments)}".strip()
+            return Verdict(number, "endless", headline, [f"Tried: {what}."], call)
+        trials.append(_compare(exercise, what, arguments, mine))
+    if all(trial.mine.value is None and trial.mine.error is None for trial in trials):
+        return Verdict(number, "unwritten", "not written yet: it returns None.")
+
+    changed = sorted({name for trial in trials for name in trial.mine.changed})
+    in_place = (
+        f"It changes {' and '.join(f'`{name}`' for name in changed)} in place: the caller's own numbers are "
+        f"other ones afterwards. Make new tensors (`x = x + 1`, not `x += 1`), or work on a `.clone()`."
+    )
+    failed = next((trial for trial in trials if trial.fails(exercise)), None)
+    if failed is None:
+        if changed:
+            return Verdict(number, "changed", "right results, but an input is not left alone.", [in_place])
+        return Verdict(number, "right", exercise.solved)
+
+    mistake = next((known for known in exercise.mistakes if _behaves_like(known, exercise, trials)), None)
+    if mistake is not None and mistake.as_given:
+        headline = f"not mended yet: it does what it did. Tried: {failed.what}."
+        return Verdict(number, "as given", headline, mistake=mistake)
+    lines = [f"{mistake.name[0].upper()}{mistake.name[1:]}. {mistake.why}"] if mistake else []
+    lines += [in_place] if changed else []
+    call = shown(names, failed.arguments)
+    if error := failed.mine.error:
+        line = where(error, answer) or f"check calls it with ({', '.join(names)})"
+        lines += [f"Tried: {failed.what}."]
+        return Verdict(number, "error", f"it raised {_words(error)}", lines, f"{line}\n\n{call}")
+    found = failed.difference(exercise)
+    lines += [f"Tried: {failed.what}. {found.words}"]
+    return Verdict(number, "wrong", "not right yet.", lines, call, found.view, mistake)
+
+
+def measure(target: Target, answer: Callable, generator: torch.Generator, options: dict) -> Verdict:
+    """Judge an answer to an open-ended exercise by what is measured."""
+    number, unwritten = target.number, False
+
+    def written(*arguments: Any) -> Any:
+        nonlocal unwritten
+        result = answer(*arguments)
+        if result is None:
+            unwritten = True
+            raise Unusable
+        return result
+
+    outcome = attempt(
+        lambda: target.measure(written, generator, **options), (), names=[], seconds=TARGET_SECONDS
+    )
+    if unwritten:
+        return Verdict(number, "unwritten", "not written yet: it returns None.")
+    if isinstance(outcome.error, TookTooLong):
+        headline = f"ended after {TARGET_SECONDS / 60:g} minutes: it was still running."
+        return Verdict(number, "endless", headline, block=where(outcome.error, answer))
+    if isinstance(outcome.error, Unusable):
+        return Verdict(number, "wrong", str(outcome.error))
+    if outcome.error is not None:
+        block = where(outcome.error, answer)
+        return Verdict(number, "error", f"it raised {_words(outcome.error)}", block=block)
+    if all(goal.reached for goal in outcome.value):
+        return Verdict(number, "right", target.solved, goals=outcome.value)
+    return Verdict(number, "wrong", "it runs, and has not reached its goal yet.", goals=outcome.value)
+
+
+def _compare(exercise: Exercise, what: str, arguments: tuple, mine: Outcome) -> _Trial:
+    expected = _run(exercise.reference, arguments)
+    trial = _Trial(what, arguments, mine, expected, wanted=_read(exercise, expected, expected.value))
+    if mine.error is not None:
+        return replace(trial, unusable=_words(mine.error))
+    try:
+        return replace(trial, reading=_read(exercise, mine, expected.value))
+    except Unusable as error:
+        return replace(trial, unusable=str(error))
+
+
+def _run(function: Callable, arguments: tuple) -> Outcome:
+    """Call one of our own functions on copies of the arguments."""
+    copies = copy.deepcopy(arguments)
+    return Outcome(function(*copies), arguments=copies)
+
+
+def _read(exercise: Exercise, outcome: Outcome, expected: Any) -> Any:
+    return exercise.reading(conform(outcome.value, expected), *outcome.arguments)
+
+
+def _behaves_like(mistake: Mistake, exercise: Exercise, trials: list[_Trial]) -> bool:
+    """Whether an answer did on every input what the mistake does."""
+    return all(_alike(mistake, exercise, trial) for trial in trials)
+
+
+def _alike(mistake: Mistake, exercise: Exercise, trial: _Trial) -> bool:
+    if trial.mine.error is not None:
+        return False
+    theirs = _run(mistake.make, trial.arguments)
+    try:
+        reading = _read(exercise, theirs, trial.expected.value)
+    except Unusable:  # a mistake of form: then the bare results must agree
+        try:
+            bare = conform(trial.mine.value, theirs.value)
+        except Unusable:
+            return False
+        return equal(bare, theirs.value, exercise.tolerance)
+    return not trial.unusable and equal(trial.reading, reading, exercise.tolerance)
+
+
+def _words(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + " …"

@@ -1,0 +1,184 @@
+"""check, as a learner meets it: each kind of answer gets the sentence that helps."""
+
+import json
+
+import pytest
+import torch
+
+from course_lib.exercises import check
+from course_lib.exercises import check as check_function
+from course_lib.exercises.check import examine
+from course_lib.exercises.exercise import Exercise, find, target
+
+
+def stub(*arguments): ...
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path, monkeypatch):
+    path = tmp_path / "progress.json"
+    monkeypatch.setenv("ATTENTION_COURSE_PROGRESS", str(path))
+    return path
+
+
+def test_stub_is_not_written_yet_in_one_calm_line(file):
+    verdict = check("3.1", stub)
+    assert repr(verdict) == "3.1 · not written yet: it returns None."
+    assert verdict._repr_html_() is None and not verdict.right and not file.exists()
+
+
+def test_right_answer_says_what_it_is_good_for_and_is_noted(file):
+    verdict = check("3.1", lambda scores: scores.softmax(dim=-1))
+    assert verdict.right and repr(verdict).startswith("✓ 3.1 · Each row is a distribution")
+    assert "✓" in verdict._repr_html_()
+    assert list(json.loads(file.read_text())["solved"]) == ["3.1"]
+
+
+def test_known_mistake_is_named_with_property_input_and_difference(file):
+    verdict = check("3.1", lambda scores: scores.softmax(dim=-2))
+    text, page = repr(verdict), verdict._repr_html_()
+    assert "Softmax over the queries. Your weights sum to one down the columns" in text
+    assert "Tried: a single key: its weight is 1." in text
+    assert "numbers differ by more than" in text and "scores = tensor([[[" in text
+    assert "data-attention-view" in page and "<code>dim=-1</code>" in page
+    assert not file.exists()
+
+
+def test_unknown_mistake_gets_property_and_difference():
+    verdict = check("3.1", lambda scores: scores.softmax(dim=-1) + 0.25)
+    assert verdict.state == "wrong" and verdict.mistake is None and verdict.view is not None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda scores: torch.einsum("bqk,bq->bqk", scores.exp(), 1 / scores.exp().sum(-1)),
+        lambda scores: torch.stack([torch.stack([row.softmax(0) for row in rows]) for rows in scores]),
+        lambda scores: scores.double().softmax(dim=2),
+        lambda scores: (scores.softmax(dim=-1), scores),
+        lambda scores: scores.softmax(dim=-1).numpy(),
+        lambda scores: scores.softmax(dim=-1).tolist(),
+        torch.nn.Softmax(dim=-1),
+    ],
+)
+def test_any_right_way_is_accepted(answer):
+    assert check("3.1", answer).right
+
+
+def test_given_bug_is_not_named_but_said_to_be_unmended():
+    verdict = check("3.4", find("3.4").mistakes[0].make)
+    assert verdict.state == "as given" and verdict._repr_html_() is None
+    assert repr(verdict) == "3.4 · not mended yet: it does what it did. Tried: width 4."
+
+
+def test_input_changed_in_place_is_reported_though_the_result_is_right():
+    def softmax(scores):
+        scores -= scores.amax(dim=-1, keepdim=True)
+        return scores.softmax(dim=-1)
+
+    verdict = check("3.1", softmax)
+    assert verdict.state == "changed" and "`scores` in place" in repr(verdict)
+    assert "<code>scores</code> in place" in verdict._repr_html_()
+
+
+def test_error_is_shown_at_the_learners_line():
+    def attention(scores):
+        weights = scores.softmax(dim=-1)
+        return weights @ weights.softmax(dim=7)
+
+    text = repr(check("3.1", attention))
+    assert "it raised IndexError: Dimension out of range" in text
+    assert "in attention, line" in text and "weights.softmax(dim=7)" in text
+    assert "attempt.py" not in text and "_comparable" not in text
+
+
+def test_wrong_arguments_are_shown_as_the_check_gives_them():
+    text = repr(check("3.3", lambda query, key: query))
+    assert "TypeError" in text and "check calls it with (query, key, value, mask)" in text
+
+
+def test_endless_loop_is_ended_and_its_line_shown():
+    def weights(scores):
+        while True:
+            scores = scores + 1
+
+    verdict = examine(find("3.1"), weights, torch.Generator().manual_seed(0), seconds=0.3)
+    text = repr(verdict)
+    assert verdict.state == "endless" and "ended after 0.3 seconds" in text and "in weights, line" in text
+
+
+def test_result_forgotten_in_one_branch_is_no_stub():
+    def residual(x, part, norm, norm_first):
+        if norm_first:
+            return x + part(norm(x))
+
+    verdict = check("6.1", residual)
+    assert verdict.state == "wrong" and "is a return missing?" in repr(verdict)
+
+
+def test_no_gradient_is_said_in_words():
+    right = find("3.3").reference
+    text = repr(check("3.3", lambda query, key, value, mask: right(query, key, value, mask).detach()))
+    assert "No gradient can flow back" in text
+
+
+def test_checks_are_drawn_anew():
+    drawn = []
+
+    def remember(scores):
+        drawn.append(scores)
+        return scores.softmax(dim=-1)
+
+    assert check("3.1", remember).right
+    first = drawn.copy()
+    drawn.clear()
+    assert check("3.1", remember).right
+    assert all(not torch.equal(a, b) for a, b in zip(first, drawn, strict=True))
+
+
+def test_answers_that_depend_on_the_input_by_heart_fail():
+    answers = [find("3.1").reference(*arguments) for _, arguments in find("3.1").inputs(torch.Generator())]
+    by_heart = iter(answers)
+    assert not check("3.1", lambda scores: next(by_heart)).right
+
+
+def test_hostile_text_stays_text():
+    def bad(scores):
+        raise ValueError("<script>alert(1)</script> `x")
+
+    verdict = check("3.1", bad)
+    assert "<script>alert" not in verdict._repr_html_() and "&lt;script&gt;" in verdict._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "number, answer, error, words",
+    [
+        (3.1, stub, TypeError, "in quotes"),
+        ("3.99", stub, ValueError, "chapter 3 has 3.1, 3.2"),
+        ("99.1", stub, ValueError, "the chapters are 1, 2"),
+        ("three", stub, ValueError, "there is no exercise 'three'"),
+        ("../03", stub, ValueError, "there is no exercise"),
+        ("3.1", torch.ones(3), TypeError, "the function itself"),
+        ("3.1", None, TypeError, "None: was it called"),
+    ],
+)
+def test_wrong_calls_are_said_in_words(number, answer, error, words):
+    with pytest.raises(error, match=words):
+        check(number, answer)
+
+
+def test_options_that_do_not_belong_are_named():
+    with pytest.raises(TypeError, match="without options, got colour"):
+        check("3.1", stub, colour="red")
+    with pytest.raises(TypeError, match="parameters"):
+        check("2.6", stub)
+
+
+def test_two_exercises_of_one_number_are_refused():
+    find("1.6")
+    with pytest.raises(ValueError, match="stands there twice"):
+        target("1.6", "x")(lambda answer, generator: [])
+
+
+def test_check_is_the_function():
+    assert check_function is check and isinstance(find("3.1"), Exercise)
