@@ -52,7 +52,9 @@ def main(command="help", *arguments):
         become(["-m", "jupyterlab", "--ip=127.0.0.1", "--ServerApp.root_dir=" + os.getcwd()], root, arguments)
     elif command == "test":
         set_up("lab", "test", "book")
-        become(["-m", "pytest"], arguments)
+        # Files are shared out among processes. Four are enough: each may hold PyTorch and a browser.
+        spread = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+        become(["-m", "pytest"], spread, arguments)
     elif command == "notebooks":
         set_up("lab", "test")
         become([os.path.join("notebooks", "build.py")], arguments)

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import torch
+from mixed_precision import multiply_in_bfloat16
 from torch import nn
 from torch.nn import functional as F
 from translation import describe_machine
@@ -35,7 +36,7 @@ from torch_twins import copy_block
 TASK = "Fashion-MNIST, 60,000 training images, 10,000 test images"
 RESULTS = Path(__file__).parents[2] / "book" / "results" / "vit.json"
 RECIPE = {
-    "sizes": {"patch_size": 4, "d_model": 128, "num_heads": 4, "num_blocks": 4, "d_ff": 256},
+    "sizes": {"patch_size": 7, "d_model": 128, "num_heads": 4, "num_blocks": 4, "d_ff": 256},
     "readout": "linear",
     "batch_size": 128,
     "matrices_learning_rate": 0.02,  # by Muon: the matrices of the blocks
@@ -112,7 +113,7 @@ def make_optimizers(model: ViT) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(model: ViT, data: LabeledImages, minutes: float, seed: int, autocast: bool) -> dict:
+def train(model: ViT, data: LabeledImages, minutes: float, seed: int) -> dict:
     """Train for that long; the learning rates follow the share of the time that has gone by."""
     optimizers = make_optimizers(model)
     highest = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
@@ -137,10 +138,8 @@ def train(model: ViT, data: LabeledImages, minutes: float, seed: int, autocast: 
             images = data.images[rows]
             if RECIPE["flips"]:
                 images = flipped(images, generator)
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                logits = model(images)
             loss = F.cross_entropy(
-                logits.float(), data.labels[rows], label_smoothing=RECIPE["label_smoothing"]
+                model(images), data.labels[rows], label_smoothing=RECIPE["label_smoothing"]
             )
             if not loss.isfinite():
                 sys.exit(f"the loss of step {len(losses)} is {loss.item()}: the learning rates are too high")
@@ -161,7 +160,7 @@ def test_accuracy(model: ViT, data: LabeledImages) -> float:
     return right / len(data)
 
 
-def step_seconds(models: dict, rounds: int, autocast: dict) -> dict[str, float]:
+def step_seconds(models: dict, rounds: int) -> dict[str, float]:
     """The median seconds of a training step of each model, taken in turns."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(RECIPE["batch_size"], 1, 28, 28, generator=generator)
@@ -172,9 +171,7 @@ def step_seconds(models: dict, rounds: int, autocast: dict) -> dict[str, float]:
         for name, model in models.items():
             model.train()
             started = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast[name]):
-                logits = model(images)
-            F.cross_entropy(logits.float(), labels).backward()
+            F.cross_entropy(model(images), labels).backward()
             optimizers[name].step()
             optimizers[name].zero_grad()
             if round_number >= 2:  # the first ones warm up
@@ -188,15 +185,8 @@ def compare_steps(rounds: int) -> dict:
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours(images), twin(images), atol=1e-5, rtol=1e-4)
     names = "course_lib", "torch.nn"
-    seconds = step_seconds(dict(zip(names, (ours, twin), strict=True)), rounds, dict.fromkeys(names, False))
+    seconds = step_seconds(dict(zip(names, (ours, twin), strict=True)), rounds)
     return {"seconds": seconds, "ratio": seconds["course_lib"] / seconds["torch.nn"]}
-
-
-def bfloat16_is_faster() -> bool:
-    """Time the training step in both types; only some processors have bfloat16."""
-    models = {"float32": make(0), "bfloat16": make(0)}
-    seconds = step_seconds(models, 8, {"float32": False, "bfloat16": True})
-    return seconds["bfloat16"] < seconds["float32"]
 
 
 def keep(result: dict, path: Path) -> None:
@@ -228,19 +218,19 @@ def main() -> None:
         )
         graded = data.test
     learn, graded = standardise([learn, graded])
-    autocast = bfloat16_is_faster()
     model = make(arguments.seed)
-    training = train(model, learn, arguments.minutes, arguments.seed, autocast)
+    multiply_in_bfloat16(model.blocks)
+    training = train(model, learn, arguments.minutes, arguments.seed)
     accuracy = test_accuracy(model, graded)
     if arguments.validate:
-        print(json.dumps({"validation_accuracy": accuracy, "bfloat16": autocast, **training}, indent=2))
+        print(json.dumps({"validation_accuracy": accuracy, **training}, indent=2))
         return
     result = {
         "task": TASK,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": f"python tests/benchmarks/vit.py --minutes {arguments.minutes:g} --seed {arguments.seed}",
         "machine": describe_machine(),
-        "matrix_products": str(torch.bfloat16 if autocast else torch.float32),
+        "matrix_products": "torch.bfloat16",
         "recipe": RECIPE,
         "minutes": arguments.minutes,
         "seed": arguments.seed,
