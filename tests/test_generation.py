@@ -15,6 +15,7 @@ from transformers.generation import logits_process as reference
 from course_lib.generation import generate, next_token_distribution
 from course_lib.models.gpt import GPT, GPTConfig
 from course_lib.pretrained import load_gpt2
+from tests.bad_calls import assert_refused, each_bad_call
 from tests.torch_twins import shake
 
 BATCH, PROMPT, CONTEXT, VOCAB = 3, 5, 11, 17
@@ -339,9 +340,6 @@ def go(model=None, prompt=None, max_new_tokens=3, **options):
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+@each_bad_call(BAD_CALLS)
 def test_bad_calls_say_what_was_wrong(call, error, words):
-    with pytest.raises(error) as raised:
-        eval(call, globals())
-    for word in words:
-        assert word in str(raised.value)
+    assert_refused(call, error, words, globals(), "generation.py", "seq2seq.py")

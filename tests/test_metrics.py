@@ -13,6 +13,7 @@ from course_lib.metrics import (
     perplexity,
     pointing_accuracy,
 )
+from tests.bad_calls import assert_refused, each_bad_call
 
 
 def test_bleu_of_a_perfect_translation_is_100_and_of_a_foreign_one_is_0():
@@ -241,13 +242,9 @@ BAD_CALLS = [
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+@each_bad_call(BAD_CALLS)
 def test_bad_calls_say_what_was_wrong(call, error, words):
-    with pytest.raises(error) as raised:
-        eval(call, globals())
-    assert raised.traceback[-1].path.name == "metrics.py"  # the words are our own
-    for word in words:
-        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+    assert_refused(call, error, words, globals(), "metrics.py")
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -22,6 +22,7 @@ from course_lib.training import (
     warmup_schedule,
 )
 from notebooks import build
+from tests.bad_calls import assert_refused, each_bad_call
 
 
 def regression(seed=0, rows=64):
@@ -475,14 +476,9 @@ def without_gradients(call):
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+@each_bad_call(BAD_CALLS)
 def test_bad_calls_say_what_was_wrong(call, error, words):
-    with pytest.raises(error) as raised:
-        eval(call, globals())
-    assert type(raised.value) is error
-    assert raised.traceback[-1].path.name == "training.py"  # the words are our own, not torch's
-    for word in words:
-        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+    assert_refused(call, error, words, globals(), "training.py")
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -3,8 +3,6 @@ for (const place of document.querySelectorAll(".formula")) {
   const formula = place.textContent;
   try {
     katex.render(formula, place, { displayMode: place.tagName === "DIV", strict: "ignore" });
-    // A formula that is wider than the page is scrolled, by the keyboard too.
-    if (place.tagName === "DIV" && place.scrollWidth > place.clientWidth) place.tabIndex = 0;
   } catch (error) {
     place.textContent = formula;
     place.classList.add("failed");

@@ -71,7 +71,9 @@ def page(path: Path, library: Path) -> str:
     tree, name = parse(path), dotted(path, library)
     parts = [f"# `{name}`\n", docstring(ast.get_docstring(tree) or "")]
     for node in public(tree):
-        parts.append(f"({name.lower().replace('.', '-')}-{node.name.lower()})=\n## `{node.name}`\n")
+        # Labels are in small letters, where a class may have the name of a function.
+        kind = "class-" if isinstance(node, ast.ClassDef) else ""
+        parts.append(f"({name.lower().replace('.', '-')}-{kind}{node.name.lower()})=\n## `{node.name}`\n")
         parts.append(f"```python\n{signature(node)}\n```\n")
         parts.append(docstring(ast.get_docstring(node)))
         if isinstance(node, ast.ClassDef):

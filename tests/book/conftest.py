@@ -93,10 +93,11 @@ class Visit:
     troubles: list = field(default_factory=list)
 
     def go(self, name):
-        """Open a page of the book and wait until its formulas and views stand."""
+        """Open a page of the book and wait until its formulas and views stand, in their own fonts."""
         self.troubles.clear()
         self.page.goto(self.home + name)
         self.page.wait_for_function(READY)
+        self.page.evaluate("document.fonts.ready.then(() => {})")
         return self.page
 
 

@@ -179,6 +179,15 @@ def test_the_library_s_page_is_its_docstrings(tmp_path):
     assert "- [`lib.heads`](library/lib.heads.md): What the module is for" in library.index(tmp_path / "lib")
 
 
+def test_a_class_and_a_function_of_one_name_have_two_labels(tmp_path):
+    path = tmp_path / "heads.py"
+    path.write_text(
+        'def head():\n    """Make one."""\n\nclass Head:\n    """One head."""\n', encoding="utf-8"
+    )
+    labels = re.findall(r"^\((.+)\)=$", library.page(path, tmp_path), re.MULTILINE)
+    assert len({label.lower() for label in labels}) == len(labels) == 2
+
+
 def test_what_a_package_does_not_offer_is_left_out(tmp_path):
     (tmp_path / "lib" / "views").mkdir(parents=True)
     for name in ("views/map", "views/pen", "views/__init__"):

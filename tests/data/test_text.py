@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from course_lib.data import download
 from course_lib.data.download import DataUnavailable
 from course_lib.data.text import PIECES, CharacterVocabulary, load_text, train_byte_pairs
+from tests.bad_calls import assert_refused, each_bad_call
 
 
 def test_python_docs_come_from_the_interpreter_itself():
@@ -117,9 +118,6 @@ BAD_CALLS = [
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+@each_bad_call(BAD_CALLS)
 def test_bad_calls_say_what_was_wrong(call, error, words):
-    with pytest.raises(error) as raised:
-        eval(call, globals())
-    for word in words:
-        assert word in str(raised.value)
+    assert_refused(call, error, words, globals(), "text.py")

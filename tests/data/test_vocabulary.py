@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, detokenize, tokenize
+from tests.bad_calls import assert_refused, each_bad_call
 
 
 @pytest.mark.parametrize(
@@ -135,13 +136,9 @@ BAD_CALLS = [
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+@each_bad_call(BAD_CALLS)
 def test_bad_calls_say_what_was_wrong(call, error, words):
-    with pytest.raises(error) as raised:
-        eval(call, globals())
-    assert raised.traceback[-1].path.name == "vocabulary.py"  # the words are our own
-    for word in words:
-        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+    assert_refused(call, error, words, globals(), "vocabulary.py")
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from course_lib.attention import record_attention
 from course_lib.models.gpt import GPT, GPTConfig
 from course_lib.pretrained import load_gpt2
+from tests.bad_calls import assert_refused, each_bad_call
 from tests.torch_twins import shake
 
 BATCH, LENGTH, CONTEXT, VOCAB, HEADS, D_FF, BLOCKS = 2, 7, 13, 17, 3, 23, 5
@@ -311,9 +312,7 @@ BAD_CALLS = [
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+@each_bad_call(BAD_CALLS)
 def test_bad_calls_say_what_was_wrong(call, error, words):
-    with pytest.raises(error) as raised:
-        eval(call, globals())
-    for word in words:
-        assert word in str(raised.value)
+    parts = "gpt.py", "seq2seq.py", "layers.py", "attention.py", "positions.py"
+    assert_refused(call, error, words, globals(), *parts)

@@ -6,6 +6,7 @@ from torch import nn
 
 from course_lib.attention import record_attention
 from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqMemory
+from tests.bad_calls import assert_refused, each_bad_call
 
 BATCH, SOURCE, TARGET = 3, 7, 5
 SOURCE_VOCAB, TARGET_VOCAB, EMBEDDING, HIDDEN, ATTENTION = 13, 11, 17, 38, 23
@@ -264,10 +265,6 @@ BAD_CALLS = [
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("text, error, words", BAD_CALLS, ids=[text for text, _, _ in BAD_CALLS])
-def test_bad_calls_say_what_was_wrong(text, error, words):
-    with pytest.raises(error) as raised:
-        eval(text, globals())
-    assert raised.traceback[-1].path.name == "seq2seq.py"  # the words are our own, not torch's
-    for word in words:
-        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+@each_bad_call(BAD_CALLS)
+def test_bad_calls_say_what_was_wrong(call, error, words):
+    assert_refused(call, error, words, globals(), "seq2seq.py")

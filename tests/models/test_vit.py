@@ -13,6 +13,7 @@ from transformers import ViTForImageClassification, ViTModel
 from course_lib.attention import MultiHeadAttention, record_attention
 from course_lib.models.vit import ViT, ViTConfig, attention_rollout, image_to_patches
 from course_lib.widgets import patch_view
+from tests.bad_calls import assert_refused, each_bad_call
 from tests.torch_twins import shake
 
 # 5 rows of 7 patches, of 3 by 3 pixels: no two axes of what is tested here have the same size by accident.
@@ -406,13 +407,9 @@ BAD_CALLS = [
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("call, error, words", BAD_CALLS, ids=[call for call, _, _ in BAD_CALLS])
+@each_bad_call(BAD_CALLS)
 def test_bad_calls_speak_to_a_learner(call, error, words):
-    with pytest.raises(error) as raised:
-        eval(call, globals())
-    assert raised.traceback[-1].path.name in ("vit.py", "attention.py")  # the words are our own
-    for word in words:
-        assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+    assert_refused(call, error, words, globals(), "vit.py", "attention.py")
 
 
 def test_maps_of_several_numbers_of_heads_roll_out():

@@ -64,6 +64,22 @@ class Opened:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def run_output(self, html):
+        """Put an output on the page as a notebook does when a cell is run."""
+        self.page.evaluate(
+            """(html) => {
+              const place = document.createElement("div");
+              place.innerHTML = html;
+              document.querySelector("main").append(place);
+              for (const old of place.querySelectorAll("script")) {
+                const script = document.createElement("script");
+                script.textContent = old.textContent;
+                old.replaceWith(script);
+              }
+            }""",
+            html,
+        )
+
     def numbers(self, index=0):
         """What "Copy numbers" gives, where the page has no clipboard."""
         self.page.evaluate(

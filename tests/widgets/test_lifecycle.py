@@ -154,26 +154,9 @@ def test_a_script_that_could_not_start_is_tried_again(open_page, make_weights):
     opened.wait_until(lambda: opened.errors)
     assert opened.view().locator("img").is_visible()
     opened.page.evaluate("() => { document.head.append = insert; }")
-    run_output(opened.page, views[1])
+    opened.run_output(views[1])
     opened.page.wait_for_function("() => document.querySelector('[data-state=ready]')")
     assert "Second" in opened.view(1).locator(".title").inner_text()
-
-
-def run_output(page, html):
-    """Put an output on the page as a notebook does when a cell is run."""
-    page.evaluate(
-        """(html) => {
-          const place = document.createElement("div");
-          place.innerHTML = html;
-          document.querySelector("main").append(place);
-          for (const old of place.querySelectorAll("script")) {
-            const script = document.createElement("script");
-            script.textContent = old.textContent;
-            old.replaceWith(script);
-          }
-        }""",
-        html,
-    )
 
 
 def test_a_copied_place_gets_a_view_of_its_own(open_page, make_weights):
@@ -187,7 +170,7 @@ def test_a_copied_place_gets_a_view_of_its_own(open_page, make_weights):
         }"""
     )
     assert opened.view(1).locator("canvas").count() == 0
-    run_output(opened.page, output)
+    opened.run_output(output)
     opened.wait_until(lambda: opened.view(1).locator("canvas").count() == 1)
     opened.clean()
 

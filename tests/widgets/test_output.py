@@ -10,20 +10,7 @@ from PIL import Image
 from course_lib import widgets
 from course_lib.widgets import attention_map, compare
 from course_lib.widgets.output import _packed_script
-
-HOSTILE = [
-    "<img src=x onerror=alert(1)>",
-    "</script><b>",
-    "",
-    "   ",
-    "\n",
-    "שלום",
-    "x" * 60,
-    "a&b\"'",
-    "$x^",
-    "\u202eevil",
-    "😀",
-]
+from tests.widgets.hostile_labels import HOSTILE
 
 
 class Reader(html.parser.HTMLParser):

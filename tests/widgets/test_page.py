@@ -16,6 +16,7 @@ from course_lib.widgets import (
     kernel_regression_view,
     predict_then_reveal,
 )
+from tests.widgets.hostile_labels import HOSTILE
 
 pytestmark = pytest.mark.browser
 
@@ -203,19 +204,7 @@ def test_each_output_stands_alone(open_page, map_view, make_weights):
     opened.focus()
     opened.press("End")
     told = opened.say()
-    opened.page.evaluate(
-        """(html) => {
-          const place = document.createElement("div");
-          place.innerHTML = html;
-          document.querySelector("main").append(place);
-          for (const old of place.querySelectorAll("script")) {
-            const script = document.createElement("script");
-            script.textContent = old.textContent;
-            old.replaceWith(script);
-          }
-        }""",
-        map_view(title="Second")._repr_html_(),
-    )
+    opened.run_output(map_view(title="Second")._repr_html_())
     opened.page.wait_for_function("document.querySelectorAll('[data-state=ready]').length === 2")
     # The same output further up the page is left as the reader has it.
     assert opened.say() == told
@@ -226,19 +215,6 @@ def test_without_scripts_picture_and_table_are_seen(open_page, map_view):
     opened = open_page(map_view(), ready=False, java_script_enabled=False)
     assert opened.view().locator("img").is_visible()
     assert opened.view().locator("table").is_visible()
-
-
-HOSTILE = [
-    "<img src=x onerror=alert(1)>",
-    "</script><b>",
-    "",
-    "   ",
-    "\n",
-    "שלום",
-    "x" * 60,
-    "a&b\"'",
-    "\u202eevil",
-]
 
 
 def test_hostile_tokens_are_only_characters(open_page, make_weights):
@@ -665,6 +641,13 @@ def test_a_long_search_is_scrolled_by_itself(open_page):
     canvas, frame = opened.view().locator("canvas").first.bounding_box(), opened.view().bounding_box()
     assert canvas["x"] < -1000
     assert canvas["x"] + canvas["width"] < frame["x"] + frame["width"]
+    # The numbers of the slots stay, beside their slots: the first entry of the tree has its middle at 49.
+    numbers = opened.view().locator(".slots span")
+    assert numbers.all_inner_texts() == ["slot", *map(str, range(1, 13))]
+    for slot, number in enumerate(numbers.all()[1:]):
+        box = number.bounding_box()
+        assert frame["x"] <= box["x"] < frame["x"] + 40
+        assert box["y"] + box["height"] / 2 == pytest.approx(canvas["y"] + 49 + 50 * slot, abs=1)
     opened.focus()
     opened.press("Home")
     assert opened.view().locator("canvas").first.bounding_box()["x"] > 0

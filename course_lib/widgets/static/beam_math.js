@@ -56,7 +56,8 @@ export function fates({ parents, ended }, now) {
 const LEFT = 38; // the numbers of the slots stand left of it
 const TOP = 30; // and those of the steps above it
 const BOX = 38;
-const RANK = 26; // room for an entry's rank, right of it
+const GAP = 34; // between two columns, for the lines
+const RANK = 9; // how far a rank stands out above its entry: no line goes there
 
 /**
  * One column a step and one row a slot, as narrow as the words allow. What has no room is scrolled.
@@ -67,12 +68,14 @@ export function beamLayout({ words, steps, slots, width, widthOf }) {
   const widest = words.reduce((most, word) => Math.max(most, widthOf(word)), 0);
   const box = Math.ceil(Math.max(56, Math.min(116, widest + 16)));
   const room = (width - LEFT - 2) / (steps + 1);
-  const pitch = Math.floor(Math.max(box + RANK + 8, Math.min(box + 80, room)));
+  const pitch = Math.floor(Math.max(box + GAP, Math.min(box + 80, room)));
   return {
     box, tall: BOX, left: LEFT, top: TOP, pitch, row: BOX + 12,
     /** Column 0 is the start, and a step's column has its number, counted from one. */
     x: (column) => LEFT + column * pitch,
     y: (slot) => TOP + slot * (BOX + 12),
+    /** Left, top, width and height of a rank as wide as its text, at the right end of its entry's upper edge. */
+    rank: (column, slot, text) => [LEFT + column * pitch + box - text - 10, TOP + slot * (BOX + 12) - RANK, text + 8, RANK + 3],
     width: LEFT + (steps + 1) * pitch,
     height: TOP + slots * (BOX + 12) + 2,
   };

@@ -9,6 +9,17 @@ import { h, tabbed, View } from "./view.js";
 const LISTED = 12;
 const LINE = 26;
 
+// The tree is scrolled by itself where it is long, and the numbers of its slots stay in sight. The padding is the
+// focus ring's.
+const STYLE = `
+.pane { overflow-x: auto; padding: 6px 0; margin: -6px; }
+.tree { display: grid; width: max-content; padding: 0 6px; }
+.tree > * { grid-area: 1 / 1; }
+.slots { position: sticky; left: 0; justify-self: start; width: 26px; background: var(--surface); color: var(--muted);
+  border-right: 1px solid var(--line); font-size: 11px; line-height: 1; }
+.slots span { position: absolute; width: 16px; text-align: center; transform: translateY(-50%); }
+`;
+
 /**
  * @typedef {object} BeamData
  * @property {string} title
@@ -57,7 +68,7 @@ export async function mount(element, data) {
   const shown = [data.start, ...words.flat()].map(visible);
   const picture = view.surface({
     label: `The tree of ${steps} steps by ${slots} slots. Left and right go through the steps, up and down over the slots.`,
-    caption: "Bold: what the slots hold now. Thin: led to a hypothesis, whose rank stands at its end. Dashed: given up.",
+    caption: "Bold: what the slots hold now. Thin: led to a hypothesis, whose rank stands on its last word. Dashed: given up.",
     layout: (width) => beamLayout({ words: shown, steps, slots, width, widthOf: (t) => measure(t, 13, true) }),
     paint(pen, at) {
       const { theme } = view;
@@ -101,15 +112,15 @@ export async function mount(element, data) {
         if (own === "empty") small(at.x(step + 1) + at.box / 2, at.y(slot) + at.tall / 2, "empty");
         else box(step + 1, slot, words[step][slot], own, tree.logs[step][slot]);
       }));
-      list.forEach((one, i) => {
-        const [x, y] = [at.x(one.step + 1) + at.box, at.y(one.slot)];
-        const rank = `#${i + 1}`;
-        pen.rect(x - 1, y, measure(rank, 11, true) + 10, at.tall, { fill: theme.gold, round: 3 });
-        pen.text(x + 5, y + at.tall / 2, rank, { fill: theme.onAccent, size: 11, bold: true });
-      });
       const [x, y] = [at.x(cursor.step + 1), at.y(cursor.slot)];
       pen.rect(x - 2, y - 2, at.box + 4, at.tall + 4, { stroke: theme.halo, line: 4, round: 7 });
       pen.rect(x - 2, y - 2, at.box + 4, at.tall + 4, { stroke: theme.text, line: 2, round: 7 });
+      list.forEach((one, i) => {
+        const rank = `#${i + 1}`;
+        const [left, top, width, height] = at.rank(one.step + 1, one.slot, measure(rank, 10, true));
+        pen.rect(left, top, width, height, { fill: theme.gold, round: 3 });
+        small(left + width / 2, top + height / 2, rank, { fill: theme.onAccent, size: 10, bold: true });
+      });
     },
     point(x, y, pressed) {
       const at = picture.layout;
@@ -134,10 +145,12 @@ export async function mount(element, data) {
     enter: () => tell(),
   });
   picture.panel.style.flexBasis = "100%";
-  // A long tree is scrolled by itself; the rest of the view stays in sight. The padding is the focus ring's.
-  const pane = h("div", { style: "overflow-x: auto; padding: 6px; margin: -6px" });
-  picture.panel.append(pane);
-  pane.append(picture.canvas);
+  const number = (text, y) => h("span", { style: `top: ${y}px` }, text);
+  const { tall, y } = picture.layout;
+  const numbers = h("div", { class: "slots", "aria-hidden": "true" }, number("slot", 10),
+    ...tree.parents[0].map((_, slot) => number(String(slot + 1), y(slot) + tall / 2)));
+  const pane = h("div", { class: "pane" }, h("div", { class: "tree" }, picture.canvas, numbers));
+  picture.panel.append(h("style", {}, STYLE), pane);
 
   const ranks = view.surface({
     label: "The hypotheses found so far, the best first. Up and down move over them and show their way in the tree.",
@@ -225,7 +238,7 @@ export async function mount(element, data) {
     // The newest column is brought into sight.
     const at = picture.layout;
     const right = at.x(step + 2) - pane.clientWidth + 12;
-    if (right > pane.scrollLeft || at.x(step) < pane.scrollLeft) pane.scrollLeft = Math.max(0, right);
+    if (right > pane.scrollLeft || at.x(step) - at.left < pane.scrollLeft) pane.scrollLeft = Math.max(0, right);
     tell();
   }
   cursor.slot = held(0)[0];

@@ -82,8 +82,8 @@ export function luminance(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
-/** Black or white, whichever reads better on a colour. @param {number[]} rgb */
-export const inkOn = (rgb) => (luminance(rgb) > 0.18 ? "#10151a" : "#ffffff");
+/** Black or white, whichever reads better on a colour: with a contrast of 4.58 or more. @param {number[]} rgb */
+export const inkOn = (rgb) => (luminance(rgb) > 0.179 ? "#000000" : "#ffffff");
 
 /**
  * A function from value to colour over a range.

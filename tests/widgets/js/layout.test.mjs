@@ -91,6 +91,12 @@ const times = (matrix, vector) => matrix.map((row) => row.reduce((sum, x, i) => 
 const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 const linear = (rgb) => rgb.map((c) => (c <= 10 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4));
 
+/** WCAG's contrast of two colours, 1 to 21. */
+function contrast(...colours) {
+  const [dim, bright] = colours.map((rgb) => theme.luminance(rgb) + 0.05).sort((a, b) => a - b);
+  return bright / dim;
+}
+
 /** A colour in OKLab (Ottosson 2020), where equal distances look about equally far apart. */
 function oklab(light) {
   const cones = times([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
@@ -108,11 +114,7 @@ function closest(colours, matrix) {
 test("twelve heads have twelve colours that can be told apart, with defective colour vision too", () => {
   for (const { heads, surface, dark } of theme.THEMES) {
     assert.equal(heads.length, 12);
-    const ground = theme.luminance(rgbOf(surface)) + 0.05;
-    for (const hex of heads) {
-      const light = theme.luminance(rgbOf(hex)) + 0.05;
-      assert.ok(Math.max(light / ground, ground / light) >= 3, `${hex} is too faint`);
-    }
+    for (const hex of heads) assert.ok(contrast(rgbOf(surface), rgbOf(hex)) >= 3, `${hex} is too faint`);
     for (const [who, matrix] of Object.entries(SEEN)) {
       const least = who === "by most" ? 0.12 : 0.08;
       assert.ok(closest(heads, matrix) >= least, `${dark ? "dark" : "light"}, ${who}: ${closest(heads, matrix)}`);
@@ -125,4 +127,18 @@ test("colours that are alike would be noticed", () => {
   // A red and a green that most people tell apart, and some do not.
   const trap = ["#a85a00", "#5f7a00"];
   assert.ok(closest(trap, SEEN["by most"]) >= 0.12 && closest(trap, SEEN["without green cones"]) < 0.08);
+});
+
+const CUBE = Array.from({ length: 16 ** 3 }, (_, i) => [i >> 8, (i >> 4) & 15, i & 15].map((c) => 17 * c));
+
+test("a number can be read on every colour of a scale, and on any other", () => {
+  const scales = theme.THEMES.flatMap(({ scale, signed }) => [scale, signed].flatMap(theme.ramp));
+  for (const rgb of [...scales, ...CUBE]) {
+    assert.ok(contrast(rgb, rgbOf(theme.inkOn(rgb))) >= 4.5, `${rgb}`);
+  }
+});
+
+test("an ink that is not quite black would be noticed", () => {
+  const reads = (rgb) => Math.max(...["#10151a", "#ffffff"].map((ink) => contrast(rgb, rgbOf(ink)))) >= 4.5;
+  assert.ok(!CUBE.every(reads));
 });

@@ -146,6 +146,10 @@ test("the tree's entries do not touch, whatever the words and the width", () => 
         assert.ok(at.pitch >= at.box + 30 && at.row >= at.tall + 8);
         assert.ok(at.x(steps) + at.box + 26 <= at.width && at.y(slots - 1) + at.tall <= at.height);
         assert.ok(at.x(0) >= 30 && at.y(0) >= 24);
+        // A rank stays within its entry's column, where no lines are, and off the entry above.
+        const [left, top, rank, height] = at.rank(steps, slots - 1, 20);
+        assert.ok(left >= at.x(steps) && left + rank <= at.x(steps) + at.box);
+        assert.ok(top >= (slots > 1 ? at.y(slots - 2) + at.tall + 3 : 16) && top + height <= at.y(slots - 1) + 6);
         if (steps === 7 && longest === 1) assert.equal(at.width <= width, width === 860);
       }
     }
