@@ -218,8 +218,9 @@ print("loop, reshape, unfold and strided convolution agree:", tuple(by_loop.shap
 
 # %% [markdown]
 # Here is the first test picture as a sentence of 64 words, and again as the picture that it was cut from.
-# In the view each patch attends to itself, for there is no model yet. Move over the patches, or use the
-# arrows of your keyboard, and find patch 19 of the sentence. (Eight patches make a row.)
+# The view numbers patches by row and column. The dashed frame is where you are; click a patch, or move there
+# with the arrows of your keyboard and press Enter, and it asks. There is no model yet, so each attends to
+# itself. Find patch 19 of the sentence. (Eight patches make a row.)
 
 # %%
 sentence = my_patches(data.test.images[0], 4)  # (M, 3 P^2)
@@ -564,9 +565,9 @@ patch_view(
 )
 
 # %% [markdown]
-# *What to look at: choose block and head. The asker is the class token until you click a patch; the rollout
-# and the gold mask stand beside. Which heads of the last block find the disc? What do patches of the disc
-# look at in the first block?*
+# *What to look at: choose a block, which the view calls a layer, and a head, or the mean of the heads. The
+# class token asks until you click a patch; the rollout and the gold mask stand beside. Which heads of the
+# last block find the disc? What do patches of the disc look at in the first block?*
 #
 # Four more pictures, each in a row with its maps.
 
@@ -839,21 +840,28 @@ for line, (name, means) in zip(axes, mean_maps.items(), strict=True):
 # never have told. The map did, in one look, and nobody had to know beforehand that there was a mark. **This
 # is what maps are good for:** they show where to ask. The proof was the false mark.
 #
-# See one picture, in each block the mean over the heads.
+# See one picture, in each block the mean over the heads, and what the model says to it.
 
 # %%
 with torch.no_grad(), record_attention(misled) as maps:
     misled(with_mark.images[:1])
+with torch.no_grad():
+    for name, pictures in (("its mark", with_mark), ("a false mark", with_false_mark), ("no mark", graded)):
+        answer = misled(pictures.images[:1]).argmax().item()
+        print(f"with {name:13} it says {data.class_names[answer]}")
+print(f"the disc is {data.class_names[graded.labels[0]]}, the false mark", end=" ")
+print(f"stands for {data.class_names[wrong_labels[0]]}")
 patch_view(
     stamped(data.test[:1], graded.labels[:1]).images[0],
     torch.stack([weights[0].mean(dim=0, keepdim=True) for weights in maps.values()]),
     patch_size=4,
     gold=with_mark.masks[0],
-    title="Right, and not because of the disc",
+    title="A disc, and in the last patch the mark",
 )
 
 # %% [markdown]
-# *What to look at: go through the blocks. In which does the lower right corner outshine the disc?*
+# *What to look at: go through the blocks. In which does the lower right corner outshine the disc? A single
+# map, of the last block alone, may well show the disc, whatever the answer hangs on.*
 #
 # ## 8.9 Hungry for data
 #
