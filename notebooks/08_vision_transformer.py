@@ -130,8 +130,8 @@ assert flat_accuracy < 0.85
 # %% [markdown]
 # Far better than chance. The disc is often the largest figure, so the colour with the most pixels is a fair
 # guess (section 8.10 measures how fair). But it is right much more often on the pictures that it learned
-# from. It has numbers of its own for each pixel at each place, so what it learns of forms in one corner says
-# nothing about the other.
+# from. It has numbers of its own for each pixel at each place, so what it learns of forms in one corner
+# says nothing about the other.
 #
 # A Transformer treats all positions alike and lets them ask one another. So let every pixel be a word? A
 # picture of 32 by 32 has 1,024 of them, and attention compares each with each. Or let a small square of
@@ -156,8 +156,8 @@ assert milliseconds[1] > 5 * milliseconds[4]
 
 # %% [markdown]
 # With a photograph of 224 by 224 pixels, single pixels would make 50,176 words and two and a half thousand
-# million scores in each head. So: patches. Ours will be 4 by 4 pixels. A disc is 11 to 15 pixels wide, which
-# is about three patches.
+# million scores in each head. So: patches. Ours will be 4 by 4 pixels. A disc is 11 to 15 pixels wide,
+# which is about three patches.
 #
 # ## 8.2 Build: a picture as a sentence
 #
@@ -218,9 +218,9 @@ print("loop, reshape, unfold and strided convolution agree:", tuple(by_loop.shap
 
 # %% [markdown]
 # Here is the first test picture as a sentence of 64 words, and again as the picture that it was cut from.
-# The view numbers patches by row and column. The dashed frame is where you are; click a patch, or move there
-# with the arrows of your keyboard and press Enter, and it asks. There is no model yet, so each attends to
-# itself. Find patch 19 of the sentence. (Eight patches make a row.)
+# The view numbers patches by row and column. The dashed frame is where you are; click a patch, or move
+# there with the arrows of your keyboard and press Enter, and it asks. There is no model yet, so each
+# attends to itself. Find patch 19 of the sentence. (Eight patches make a row.)
 
 # %%
 sentence = my_patches(data.test.images[0], 4)  # (M, 3 P^2)
@@ -237,17 +237,17 @@ patch_view(data.test.images[0], torch.eye(64), patch_size=4, title="One picture,
 #
 # ### Make vectors of it, and put one more in front
 #
-# One matrix $E$ maps every patch to the model's width $D$, with a bias $b$. In front of the patches goes one
-# **trained vector** $c$ that belongs to no patch: the **class token**. To all of them a trained code of
+# One matrix $E$ maps every patch to the model's width $D$, with a bias $b$. In front of the patches goes
+# one **trained vector** $c$ that belongs to no patch: the **class token**. To all of them a trained code of
 # their place is added:
 #
 # $$ x = [\,c,\; E\,\text{patch}_0 + b,\; \dots,\; E\,\text{patch}_{M-1} + b\,] + \text{positions} \qquad
 #    (M + 1) \text{ by } D $$
 #
-# Then come encoder blocks as in chapter 6, pre-norm, with chapter 7's smoother GELU in place of ReLU. In the
-# end only the class token's state, the **class state**, is read, by an MLP (linear maps with a GELU between
-# them) with two hidden layers. That is the whole model. Here it is with the parameters of the library's, in
-# a function of our own:
+# Then come encoder blocks as in chapter 6, pre-norm, with chapter 7's smoother GELU in place of ReLU. In
+# the end only the class token's state, the **class state**, is read, by an MLP (linear maps with a GELU
+# between them) with two hidden layers. That is the whole model. Here it is with the parameters of the
+# library's, in a function of our own:
 
 
 # %%
@@ -338,8 +338,8 @@ assert min(mean_right.values()) > 0.7 and abs(mean_right["mlp"] - mean_right["li
 
 # %% [markdown]
 # Compare the difference between the rows with the difference between two runs of the same row: at this size
-# the readout decides no more than the seed does. The course keeps the MLP, and a switch for the other. (That
-# so many digits are misread is another matter. Section 8.9 comes to it.)
+# the readout decides no more than the seed does. The course keeps the MLP, and a switch for the other.
+# (That so many digits are misread is another matter. Section 8.9 comes to it.)
 #
 # ## 8.3 Use: train it on the discs
 #
@@ -375,8 +375,8 @@ plot_training(ax)
 None
 
 # %% [markdown]
-# *What to look at: the curve leaves the line of the guess within the first steps. At the end it falls slowly,
-# while the learning rate goes to zero.*
+# *What to look at: the curve leaves the line of the guess within the first steps. At the end it falls
+# slowly, while the learning rate goes to zero.*
 #
 # ## 8.4 The class token's job
 #
@@ -462,9 +462,9 @@ assert abs(looking["in all blocks"] - vit_accuracy) < 0.01 and looking["in none"
 # ## 8.5 Positions, learned
 #
 # Attention does not know where a patch is (chapter 4), so each place has a trained code (chapter 5). Nobody
-# told the model that the 64 places form a grid, or which are neighbours. Did it find out? Compare the code of
-# each place with those of all others, by the cosine of the angle between them. **Predict** how the map for
-# one place will look.
+# told the model that the 64 places form a grid, or which are neighbours. Did it find out? Compare the code
+# of each place with those of all others, by the cosine of the angle between them. **Predict** how the map
+# for one place will look.
 
 
 # %%
@@ -738,8 +738,8 @@ for name, order in orders.items():
 assert fall["most attended, chosen map"] > 3 * max(fall["random"], fall["least attended, chosen map"])
 
 # %% [markdown]
-# What the class token looks at is what the answer hangs on: covering those 8 patches costs many times what 8
-# random ones cost. It is not *all* that it hangs on. Covering the disc by the gold mask costs more still,
+# What the class token looks at is what the answer hangs on: covering those 8 patches costs many times what
+# 8 random ones cost. It is not *all* that it hangs on. Covering the disc by the gold mask costs more still,
 # for the 8 most attended patches hide only a part of the disc (last column).
 #
 # ### Patch by patch
@@ -832,8 +832,8 @@ for line, (name, means) in zip(axes, mean_maps.items(), strict=True):
 
 # %% [markdown]
 # *What to look at: the class token's weights, mean over 500 pictures and four heads, each map on its own
-# scale. Above, the middle is brighter than the border, since a whole disc has to fit in, and no place stands
-# out. Below, in the later blocks, the last patch does.*
+# scale. Above, the middle is brighter than the border, since a whole disc has to fit in, and no place
+# stands out. Below, in the later blocks, the last patch does.*
 #
 # Right on nearly every picture, and hardly for the disc's sake. Without the mark most of the skill is gone,
 # and with a false mark it mostly says what the mark says. A test on pictures by the same photographer would
@@ -926,10 +926,10 @@ None
 # one errs as the other.*
 #
 # With few digits the convolutions are far ahead, and the gap narrows as the digits become more. The paper's
-# authors report the same from the other end of the scale (sections 1 and 4.3): trained on a million pictures
-# their model stayed a little behind convolutional ones of like size, and with 14 to 300 million it overtook
-# them. Do not read more out of our figure than it says: two small models, one data set, 500 steps, one run
-# each.
+# authors report the same from the other end of the scale (sections 1 and 4.3): trained on a million
+# pictures their model stayed a little behind convolutional ones of like size, and with 14 to 300 million it
+# overtook them. Do not read more out of our figure than it says: two small models, one data set, 500 steps,
+# one run each.
 #
 # The discs, then, with their 6,000 pictures:
 
@@ -1002,8 +1002,8 @@ print(f"right without positions {bag_accuracy:.3f}; shuffling the patches change
 assert bag_accuracy < min(by_readout["mlp"])
 
 # %% [markdown]
-# How much ink of which kind there is tells a good deal about a digit, but not all. (That shuffling changes no
-# logit is chapter 4's: without positions, attention cannot tell one order from another.)
+# How much ink of which kind there is tells a good deal about a digit, but not all. (That shuffling changes
+# no logit is chapter 4's: without positions, attention cannot tell one order from another.)
 #
 # **3. Columns for rows.** A second program cuts the same pictures column by column and gives them to the
 # trained model of section 8.3. The patches are right, their order is not. Will it still find the discs? And
@@ -1021,6 +1021,7 @@ for ax, (name, order) in zip(axes, orders.items(), strict=True):
     mixed = F.fold(patches[:, order].transpose(1, 2), (32, 32), 4, stride=4)
     share = accuracy(model, standardised(LabeledImages(mixed, test.labels), data.train))
     print(f"patches in {name:10} right {share:.3f}")
+    assert abs(share - vit_accuracy) < 0.05
     ax.imshow(mixed[0].permute(1, 2, 0))
     ax.set_title(name, fontsize=9)
     ax.set_axis_off()
@@ -1030,11 +1031,11 @@ for ax, (name, order) in zip(axes, orders.items(), strict=True):
 # differs.*
 #
 # We had expected ruin. Nothing happens: patches in any order will do. A bag of patches is enough, and
-# positions are hardly used. So the model cannot know that a disc is round. What is there in a bag? Perhaps
-# this: a disc makes *full patches*, of one colour from edge to edge, and more of them than a cross or a
-# triangle does. Test the idea without any model: take each class's colour from the training pictures, and
-# answer with the colour that fills the most patches. **Predict:** how often is that right? And the colour
-# that merely has the most pixels?
+# positions are hardly used. So what it knows of discs is not that they are round. What is there in a bag?
+# Perhaps this: a disc makes *full patches*, of one colour from edge to edge, and more of them than a cross
+# or a triangle does. Test the idea without any model: take each class's colour from the training pictures,
+# and answer with the colour that fills the most patches. **Predict:** how often is that right? And the
+# colour that merely has the most pixels?
 
 # %%
 of_class = F.one_hot(data.train.labels).T.bool()  # (class, image)
