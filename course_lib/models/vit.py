@@ -4,6 +4,7 @@ From top to bottom: cutting into patches, the configuration, the model, and atte
 blocks.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,8 +35,10 @@ def image_to_patches(
     if not isinstance(images, Tensor) or images.dim() != 4:
         got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise ValueError(f"images must be a tensor of (batch, channel, height, width), got {got}")
-    height, width = images.shape[2:]
-    _check_divisible(height, width, patch_size)
+    _, second, height, width = images.shape
+    last_may_be_channels = width in (1, 3, 4) and second % patch_size == height % patch_size == 0
+    hint = ". If the channels stand last: images.permute(0, 3, 1, 2)" if last_may_be_channels else ""
+    _check_divisible(height, width, patch_size, hint)
     cut = images.unflatten(3, (width // patch_size, patch_size))
     cut = cut.unflatten(2, (height // patch_size, patch_size))  # (batch, channel, row, P, column, P)
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
@@ -85,7 +88,7 @@ class ViTConfig:
 class ViT(nn.Module):
     """Classify images with attention alone.
 
-        x = [class vector, E patch_1, ..., E patch_M] + positions        (M + 1) by D
+        x = [class vector, E patch_0, ..., E patch_(M - 1)] + positions        (M + 1) by D
         states = LayerNorm(blocks(x))
         logits = readout(states[0])
 
@@ -123,8 +126,8 @@ class ViT(nn.Module):
         """Give the final states: first that of the class vector, then one for each patch.
 
         images: numbers around 0 to 1, or standardised.
-        Raises ValueError for another shape than the model was made for, no images, or the pixel range of
-        bytes; TypeError for another dtype than the model's.
+        Raises ValueError for another shape than the model was made for, no images, pixels that are not
+        finite, or the pixel range of bytes; TypeError for another dtype than the model's.
         """
         self._check_images(images)
         patches = self.patch_embedding(image_to_patches(images, self.config.patch_size))
@@ -158,7 +161,12 @@ class ViT(nn.Module):
             )
         if len(images) == 0:
             raise ValueError(f"images is of shape {got}: there is no image in it; give at least one")
-        largest = float(images.detach().abs().amax())
+        largest = float(images.detach().abs().amax())  # NaN, if there is one
+        if not math.isfinite(largest):
+            raise ValueError(
+                "images hold NaN or infinity, which would spread to the logits; find where it comes from, "
+                "such as a division by a standard deviation of zero"
+            )
         if largest > 32:  # standardised pixels do not go that far, and few pictures in bytes stay below
             raise ValueError(
                 f"images hold {largest:g}, but pixels are expected around 0 to 1; divide bytes from 0 to 255 "
@@ -166,11 +174,11 @@ class ViT(nn.Module):
             )
 
 
-def _check_divisible(height: int, width: int, patch_size: int) -> None:
+def _check_divisible(height: int, width: int, patch_size: int, hint: str = "") -> None:
     if height == 0 or width == 0 or height % patch_size or width % patch_size:
         raise ValueError(
             f"an image of {height} by {width} pixels cannot be cut into patches of {patch_size} by "
-            f"{patch_size}; choose a patch_size that divides both, or crop or pad the image"
+            f"{patch_size}; choose a patch_size that divides both, or crop or pad the image{hint}"
         )
 
 

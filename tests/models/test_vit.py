@@ -1,6 +1,7 @@
 """The Vision Transformer: patches, transformers' ViT, the order of patches, rollout, bad calls."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -369,6 +370,7 @@ BAD_CALLS = [
     ("image_to_patches(image(2, 3, 15, 20), 3)", V, ["15 by 20 pixels", "patches of 3 by 3", "crop or pad"]),
     ("image_to_patches(image(2, 3, 16, 21), 3)", V, ["16 by 21 pixels"]),
     ("image_to_patches(image(2, 3, 0, 21), 3)", V, ["0 by 21 pixels"]),
+    ("image_to_patches(image(2, 14, 21, 3), 7)", V, ["21 by 3 pixels", "images.permute(0, 3, 1, 2)"]),
     ("image_to_patches(image(3, 15, 21), 3)", V, ["(batch, channel, height, width)", "(3, 15, 21)"]),
     ("image_to_patches(image(2, 3, 15, 21).numpy(), 3)", V, ["got ndarray"]),
     ("image_to_patches(image(2, 3, 15, 21), 0)", V, ["patch_size must be an int of at least 1", "got 0"]),
@@ -387,6 +389,8 @@ BAD_CALLS = [
     ("see(image(2, 3, 15, 21, dtype=torch.float32))", T, ["images torch.float32", "tensor.to(dtype)"]),
     ("see(image(2, 3, 15, 21).numpy())", T, ["images must be a floating-point tensor", "ndarray"]),
     ("see(image(2, 3, 15, 21) * 255)", V, ["images hold 255", "0 to 1", "divide bytes"]),
+    ("see(image(2, 3, 15, 21) * math.nan)", V, ["NaN or infinity", "standard deviation of zero"]),
+    ("see(image(2, 3, 15, 21) / 0)", V, ["NaN or infinity"]),
     ("see(image(2, 15, 21, 3))", V, ["(2, 15, 21, 3)", "channels stand last", "images.permute(0, 3, 1, 2)"]),
     ("see(image(15, 21, 3))", V, ["images.permute(2, 0, 1)[None]"]),
     ("see(image(3, 15, 21))", V, ["One image needs the axis of the batch", "images[None]"]),
@@ -410,6 +414,21 @@ BAD_CALLS = [
 @each_bad_call(BAD_CALLS)
 def test_bad_calls_speak_to_a_learner(call, error, words):
     assert_refused(call, error, words, globals(), "vit.py", "attention.py")
+
+
+@pytest.mark.parametrize("shape", [(2, 14, 20, 5), (2, 13, 21, 3), (2, 14, 20, 3)])
+def test_channels_are_suspected_to_stand_last_only_where_that_would_do(shape):
+    with pytest.raises(ValueError, match="cannot be cut") as raised:
+        image_to_patches(image(*shape), 7)
+    assert "permute" not in str(raised.value)
+
+
+def test_one_bad_pixel_is_enough_and_standardised_pixels_are_welcome():
+    model, images = make(), make_images()
+    assert model(3 * (images - 2)).isfinite().all()
+    images[1, 5, 7, 11] = math.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        model(images)
 
 
 def test_maps_of_several_numbers_of_heads_roll_out():
