@@ -212,6 +212,15 @@ EQUIVALENT = {
     ("5.5", "1 - num_keys - "): CONSTANT,
     ("6.4", "argmax(dim=1"): "the logits of one position have two axes: the last is axis 1",
     ("6.5", "(mean - x)"): SQUARED,
+    ("7.3", "softmax(dim=1)"): LAST,
+    ("7.5", "argmax(dim=1"): LAST,
+    ("7.6", "sort(dim=1"): LAST,
+    ("7.6", "cumsum(dim=1"): LAST,
+    ("7.6", "kept.sum(dim=1"): LAST,
+    ("7.6", "scatter(1"): LAST,
+    ("7.6", "return kept.scatter("): "every place is written over",
+    ("8.4", "keepdim=True)).mean()"): "a tensor of one number is a number",
+    ("8.5", "shape[-2]"): "weights are square",
 }
 
 
