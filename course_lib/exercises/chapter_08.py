@@ -250,16 +250,10 @@ def _weights_and_masks(g):
     stripes = torch.zeros(1, 6, 9, dtype=torch.bool)
     stripes[..., ::3] = True
     yield "an object in stripes: a third of each patch", (weights(1, 6), stripes, 3)
-    whole = torch.zeros(15, 3, 5, dtype=torch.bool)
-    whole[torch.arange(15), torch.arange(15) // 5, torch.arange(15) % 5] = True
-    yield (
-        "objects of just one patch",
-        (
-            weights(15, 15),
-            whole.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)[torch.randperm(15, generator=g)],
-            2,
-        ),
-    )
+    pointed = weights(15, 15)
+    whole = F.one_hot(pointed.argmax(dim=1), 15).bool().view(15, 3, 5)
+    pixels = whole.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    yield "objects of just one patch, where the weight is largest", (pointed, pixels, 2)
     corner = torch.randint(0, 5, (2, 30, 1, 1), generator=g)
     row, column = torch.arange(6)[:, None], torch.arange(10)
     objects = (row >= corner[0]) & (row < corner[0] + 3) & (column >= corner[1]) & (column < corner[1] + 5)
