@@ -967,45 +967,56 @@ except ValueError as error_message:
 # %% [markdown]
 # ## 7.12 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
 # **7.1 The shift.** From tokens (batch, n) make what the model reads and what it must answer, both (batch,
-# n - 1).
+# n - 1). Return the two in this order.
 
 
 # %% tags=["exercise"]
 def shift(tokens): ...
 
 
-# read, answers = shift(torch.tensor([[5, 3, 8, 2], [1, 7, 7, 4]]))
-# assert read.tolist() == [[5, 3, 8], [1, 7, 7]]
-# assert answers.tolist() == [[3, 8, 2], [7, 7, 4]]
+check("7.1", shift)
 
 # %% [markdown]
-# <details><summary>Hint</summary>The last token has no answer, and the first is none.</details>
+# <details><summary>Hint 1</summary>The last token has no answer, and the first is none.</details>
+# <details><summary>Hint 2</summary>Two slices along the second axis: one leaves out the last, one the
+# first.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
 # def shift(tokens):
 #     return tokens[:, :-1], tokens[:, 1:]
 # ```
+#
+# Position $i$ of the first stands above its answer, position $i$ of the second. This one line decides what
+# a model learns; section 7.11 shows what becomes of it without.
 # </details>
 #
-# **7.2 One merge.** Which pair would the byte-pair encoder merge next? Give it from {piece: count}; of
-# equally frequent pairs the smaller one.
+# **7.2 One merge.** Which pair would the byte-pair encoder merge next? Give it from {piece: count}, where a
+# piece is a tuple of token ids; of equally frequent pairs the smaller one.
 
 
 # %% tags=["exercise"]
 def next_pair(pieces): ...
 
 
-# assert next_pair({(1, 2, 3): 2, (2, 3): 1, (1, 2): 1}) == (1, 2)
-# assert next_pair({(4, 4, 4): 5, (9, 1): 9}) == (4, 4)
+check("7.2", next_pair)
 
 # %% [markdown]
-# <details><summary>Hint</summary>In (4, 4, 4) the pair (4, 4) stands twice. <code>count_pairs</code> is
+# <details><summary>Hint 1</summary>In (4, 4, 4) the pair (4, 4) stands twice. <code>count_pairs</code> is
 # yours already.</details>
+# <details><summary>Hint 2</summary><code>min</code> with a key that is a tuple compares its first entry,
+# and the second where the first are equal. What must the first be, so that the most frequent is the
+# smallest?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1026,15 +1037,13 @@ def next_pair(pieces): ...
 def top_k_probabilities(logits, k, temperature): ...
 
 
-# torch.manual_seed(0)
-# logits = torch.randn(3, 7)
-# for k, temperature in ((1, 1.0), (3, 0.5), (7, 2.0)):
-#     wanted = next_token_distribution(logits, top_k=k, temperature=temperature)
-#     assert_close(top_k_probabilities(logits, k, temperature), wanted)
+check("7.3", top_k_probabilities)
 
 # %% [markdown]
-# <details><summary>Hint</summary>A token that must not come needs the score −∞ before the softmax, as
-# behind a mask. <code>logits.topk(k).values[:, -1:]</code> is the lowest score that stays.</details>
+# <details><summary>Hint 1</summary>A token that must not come needs the score −∞ before the softmax, as
+# behind a mask.</details>
+# <details><summary>Hint 2</summary><code>logits.topk(k).values[:, -1:]</code> is the lowest score that
+# stays, one for each row.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1055,14 +1064,12 @@ def top_k_probabilities(logits, k, temperature): ...
 def cache_bytes(num_blocks, d_model, length, bytes_per_number): ...
 
 
-# state = gpt.initial_state(1)
-# _, state = gpt.step(tokens_in[:1], state)
-# assert cache_bytes(3, 20, 11, 8) == state.numel() * state.element_size()
-# print(f"GPT-2, 1,024 tokens, 4 bytes a number: {cache_bytes(12, 768, 1024, 4):,} bytes")
+check("7.4", cache_bytes)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Two vectors a token, in each block. Does the number of heads
-# matter?</details>
+# <details><summary>Hint 1</summary>Two vectors a token, in each block. Which two?</details>
+# <details><summary>Hint 2</summary>Does the number of heads matter? They only cut the width into
+# parts.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1070,11 +1077,13 @@ def cache_bytes(num_blocks, d_model, length, bytes_per_number): ...
 #     return 2 * num_blocks * d_model * length * bytes_per_number
 # ```
 #
-# GPT-2 needs 75 MB for one text of 1,024 tokens. The heads only cut the width into parts.
+# Call it for GPT-2, `cache_bytes(12, 768, 1024, 4)`: 75 MB for one text of 1,024 tokens. For the model of
+# section 7.3 it must equal what the state holds, `state.numel() * state.element_size()`, after
+# `_, state = gpt.step(tokens_in[:1], gpt.initial_state(1))`.
 # </details>
 #
 # **7.5 Find the bug.** This loop should write greedily with the model's cache. The first token is right.
-# Mend the rest.
+# Mend the rest. (The check brings small models of its own, with random parameters.)
 
 
 # %% tags=["exercise"]
@@ -1088,12 +1097,13 @@ def suspicious_generate(model, prompt, new_tokens):
     return written[:, prompt.shape[1] :]
 
 
-# prompt = torch.tensor([tokenizer.encode("A class is").ids])
-# assert suspicious_generate(model, prompt, 8).tolist() == generate(model, prompt, 8, greedy=True)
+check("7.5", suspicious_generate)
 
 # %% [markdown]
-# <details><summary>Hint</summary>What is in the cache when the second step begins, and what is fed
+# <details><summary>Hint 1</summary>What is in the cache when the second step begins, and what is fed
 # again?</details>
+# <details><summary>Hint 2</summary>The prompt is fed once. After that, how many tokens has the model not
+# read yet?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1110,12 +1120,114 @@ def suspicious_generate(model, prompt, new_tokens):
 # It fed the whole text again at each step, behind a cache that held it already. The model read it twice.
 # </details>
 #
-# **7.6 Open end: half the parameters.** Find a GPT with at most half as many parameters as `model` whose
-# held-out loss, after `train(small, train_tokens, steps=600, decay="cosine")` as for `model`, is no more
-# than 0.1 above `gpt_loss`. `make_gpt` takes `d_model`, `num_blocks`, `d_ff`, `positions="rotary"` and
-# more. What could you take away at the smallest price?
+# **7.6 The nucleus.** From probabilities (batch, vocab), whose rows sum to one, keep in each row the fewest
+# of the likeliest tokens that together reach $p$. Scale what is left to sum to one; all else is 0.
+
+
+# %% tags=["exercise"]
+def nucleus(probabilities, p): ...
+
+
+check("7.6", nucleus)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Sort, and add up. A token stays if those <i>before</i> it have not
+# reached p yet.</details>
+# <details><summary>Hint 2</summary><code>cumsum</code> counts each token itself, too: take it off again.
+# And <code>sort</code> also returns the order, by which <code>scatter</code> puts everything
+# back.</details>
+# <details><summary>Solution</summary>
 #
-# **7.7 Open end: when does the head grow?** `grow` returns the training's history, too. Draw its losses for
+# ```python
+# def nucleus(probabilities, p):
+#     ordered, order = probabilities.sort(dim=-1, descending=True)
+#     before = ordered.cumsum(dim=-1) - ordered
+#     kept = ordered.masked_fill(before >= p, 0.0)
+#     kept = kept / kept.sum(dim=-1, keepdim=True)
+#     return torch.zeros_like(kept).scatter(-1, order, kept)
+# ```
+#
+# Nothing stands before the likeliest token, so it always stays. Top-k keeps as many tokens where the model
+# is sure as where it is not; the nucleus shrinks and grows with what it knows.
+# </details>
+#
+# **7.7 Find the bug in this model.** It has the parts of the library's GPT, and returns logits of the same
+# shape. Trained, its loss falls far below that of section 7.5's model, on held-out text as well. What it
+# writes is nonsense. Mend it.
+
+
+# %% tags=["exercise"]
+def suspicious_gpt(model, tokens):
+    """The logits (batch, position, vocab) of a GPT, from its parts."""
+    n = tokens.shape[1]
+    x = model.embedding(tokens) + model.positions(n)
+    mask = torch.ones(n, n, dtype=torch.bool).tril(1)
+    for block in model.blocks:
+        x = block(x, mask)
+    return model.norm(x) @ model.embedding.weight.T
+
+
+check("7.7", suspicious_gpt)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>A loss that is too good is a symptom. Where could the model have seen
+# the answer?</details>
+# <details><summary>Hint 2</summary>Print the mask for n = 4. Which tokens may position 0
+# see?</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def suspicious_gpt(model, tokens):
+#     x = model.embedding(tokens) + model.positions(tokens.shape[1])
+#     mask = causal_mask(tokens.shape[1])
+#     for block in model.blocks:
+#         x = block(x, mask)
+#     return model.norm(x) @ model.embedding.weight.T
+# ```
+#
+# `tril(1)` keeps one diagonal too many: position $i$ sees token $i + 1$, which is its answer. In training
+# copying it is all that there is to learn. In writing the answer is not there yet. The test of section 7.3
+# finds it at once: change a token, and see whether anything *before* it moves.
+# </details>
+#
+# **7.8 Open end: half the parameters.** Train a GPT with at most half as many parameters as `model`, in
+# the same 600 steps, whose held-out loss is no more than 0.1 above `gpt_loss`, and return it. `make_gpt`
+# takes `d_model`, `num_blocks`, `d_ff`, `positions="rotary"` and more. What could you take away at the
+# smallest price?
+
+
+# %% tags=["exercise"]
+def smaller_gpt(): ...
+
+
+check(
+    "7.8",
+    smaller_gpt,
+    validation=validation,
+    parameters=sum(parameter.numel() for parameter in make_gpt().parameters()) // 2,
+    loss=gpt_loss + 0.1,
+)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Print how many parameters the embedding, the positions and one block
+# have. With which of the three does the number grow as the square of the width?</details>
+# <details><summary>Hint 2</summary>The ladder of section 7.9 says what kind of positions gets further in few
+# steps.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def smaller_gpt():
+#     small = make_gpt(d_model=64, d_ff=256, positions="rotary")
+#     train(small, train_tokens, steps=600, decay="cosine", progress=False)
+#     return small
+# ```
+#
+# Two thirds of the width is less than half of the parameters, since a block's matrices grow with its square.
+# The rotary positions more than pay for it: they need no codes to be learned, and in so few steps that counts
+# most. In our runs the smaller model was ahead of `model`.
+# </details>
+#
+# **7.9 Open end: when does the head grow?** `grow` returns the training's history, too. Draw its losses for
 # one block and for two. Does the second curve fall evenly, or is there a place where it turns? Then let it
 # train for 1,500 steps.
 #

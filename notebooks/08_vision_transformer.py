@@ -1071,9 +1071,15 @@ for images in (data.test.images[:2] * 255, data.test.images[:2].permute(0, 2, 3,
 # %% [markdown]
 # ## 8.11 Exercises
 #
-# Write into the cells in place of `...`. Then take away the `# ` in front of the last lines and run the
-# cell again: no error means that your answer is right. Hints and solutions are folded.
-#
+# Write into the cells in place of `...` and run them. `check` tries your function on small inputs, drawn
+# anew each time, and says what is wrong, and which mistake it is, where it knows the mistake. Hints come
+# in two steps, then the solution; all are folded. `progress()`, from the same module, lists what you have
+# solved.
+
+# %%
+from course_lib.exercises import check
+
+# %% [markdown]
 # **8.1 One line.** Put the class vector ($D$) in front of the embedded patches (batch, $M$, $D$).
 
 
@@ -1081,14 +1087,12 @@ for images in (data.test.images[:2] * 255, data.test.images[:2].permute(0, 2, 3,
 def put_first(class_vector, patches): ...
 
 
-# class_vector, patches = torch.randn(5), torch.randn(2, 3, 5)
-# x = put_first(class_vector, patches)
-# assert x.shape == (2, 4, 5)
-# assert_close(x[:, 1:], patches)
-# assert_close(x[1, 0], class_vector)
+check("8.1", put_first)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Every image of the batch needs its copy; <code>expand</code> makes copies
+# <details><summary>Hint 1</summary>The result is (batch, M + 1, D). Along which axis are the two
+# joined?</details>
+# <details><summary>Hint 2</summary>Every image of the batch needs its copy; <code>expand</code> makes copies
 # that take no memory.</details>
 # <details><summary>Solution</summary>
 #
@@ -1096,6 +1100,9 @@ def put_first(class_vector, patches): ...
 # def put_first(class_vector, patches):
 #     return torch.cat([class_vector.expand(len(patches), 1, -1), patches], dim=1)
 # ```
+#
+# It is one parameter, expanded: every image begins with the same vector, and its gradient is the sum over
+# the batch.
 # </details>
 #
 # **8.2 And back.** Put patches (M, channel · P · P) together to the image (channel, height, width) that
@@ -1106,9 +1113,7 @@ def put_first(class_vector, patches): ...
 def patches_to_image(patches, P, height, width): ...
 
 
-# for size in ((3, 12, 20), (1, 4, 4)):
-#     image = torch.randn(size)
-#     assert_close(patches_to_image(my_patches(image, 4), 4, *size[1:]), image)
+check("8.2", patches_to_image)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>Give each of the five axes its own: row, column, channel, and the two
@@ -1123,7 +1128,8 @@ def patches_to_image(patches, P, height, width): ...
 #     return cut.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
 # ```
 #
-# Rows of patches go with rows inside a patch, columns with columns.
+# Rows of patches go with rows inside a patch, columns with columns. `F.fold` does the same to patches that
+# stand in columns.
 # </details>
 #
 # **8.3 Count.** How many parameters has a `ViT` with the MLP readout? Write the formula.
@@ -1133,13 +1139,13 @@ def patches_to_image(patches, P, height, width): ...
 def vit_parameters(image_size, P, channels, classes, D, blocks, d_ff): ...
 
 
-# for D, blocks, d_ff in ((24, 2, 32), (64, 3, 128)):
-#     m = ViT(ViTConfig(32, 4, num_classes=6, d_model=D, num_heads=4, num_blocks=blocks, d_ff=d_ff))
-#     assert vit_parameters(32, 4, 3, 6, D, blocks, d_ff) == sum(p.numel() for p in m.parameters())
+check("8.3", vit_parameters)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Patch matrix with bias; class vector; one code for each of M + 1 places;
+# <details><summary>Hint 1</summary>Patch matrix with bias; class vector; one code for each of M + 1 places;
 # the blocks (exercise 6.3); a LayerNorm; three linear maps.</details>
+# <details><summary>Hint 2</summary>A linear map from a to b has (a + 1) b parameters, its bias included. The
+# patch matrix maps from channels · P² to D.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1150,6 +1156,9 @@ def vit_parameters(image_size, P, channels, classes, D, blocks, d_ff): ...
 #     readout = 2 * (D**2 + D) + (D + 1) * classes
 #     return start + blocks * block + 2 * D + readout
 # ```
+#
+# Compare it with `sum(p.numel() for p in model.parameters())`. Smaller patches cost hardly any parameters,
+# and a great deal of time.
 # </details>
 #
 # **8.4 Grade by hand.** From a mask (image, height, width) compute which share of each patch is object,
@@ -1160,13 +1169,13 @@ def vit_parameters(image_size, P, channels, classes, D, blocks, d_ff): ...
 def my_pointing_accuracy(weights, masks, P): ...
 
 
-# weights = torch.rand(500, 64, generator=torch.Generator().manual_seed(1))
-# wanted = pointing_accuracy(weights.view(-1, 8, 8), graded.masks)
-# assert math.isclose(my_pointing_accuracy(weights, graded.masks, 4), wanted, rel_tol=1e-5)
+check("8.4", my_pointing_accuracy)
 
 # %% [markdown]
-# <details><summary>Hint</summary>A mask is an image of one channel. <code>image_to_patches</code> cuts it
+# <details><summary>Hint 1</summary>A mask is an image of one channel. <code>image_to_patches</code> cuts it
 # too.</details>
+# <details><summary>Hint 2</summary><code>gather</code> takes from each row the entry whose place
+# <code>argmax</code> has found.</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1174,6 +1183,9 @@ def my_pointing_accuracy(weights, masks, P): ...
 #     share = image_to_patches(masks[:, None].float(), P).mean(dim=2)  # (image, M)
 #     return share.gather(1, weights.argmax(dim=1, keepdim=True)).mean().item()
 # ```
+#
+# The mask goes through the same cutting as the picture, so its patches are in the order of the weights.
+# The library's also shares the point among equal weights.
 # </details>
 #
 # **8.5 Rollout.** Write it, for a list of weights (image, head, position, position), first block first.
@@ -1183,12 +1195,12 @@ def my_pointing_accuracy(weights, masks, P): ...
 def my_rollout(list_of_weights): ...
 
 
-# list_of_weights = [torch.rand(2, 3, 5, 5).softmax(dim=-1) for _ in range(4)]
-# wanted = attention_rollout({f"block {i}": weights for i, weights in enumerate(list_of_weights)})
-# assert_close(my_rollout(list_of_weights), wanted)
+check("8.5", my_rollout)
 
 # %% [markdown]
-# <details><summary>Hint</summary>The last block's state is a mean of states of the block before, which are
+# <details><summary>Hint 1</summary>Each block's matrix is the mean over its heads, and half of each state is
+# its own.</details>
+# <details><summary>Hint 2</summary>The last block's state is a mean of states of the block before, which are
 # means of states before them. Which matrix stands on the left?</details>
 # <details><summary>Solution</summary>
 #
@@ -1200,6 +1212,9 @@ def my_rollout(list_of_weights): ...
 #         rollout = (weights.mean(dim=1) + own) / 2 @ rollout
 #     return rollout
 # ```
+#
+# `@` binds as `/` does, from the left: the block's matrix is halved first, and then multiplied. Every row
+# of the result sums to one.
 # </details>
 #
 # **8.6 Find the bug.** This function is short, fast, and gives the right shape. A model even learns
@@ -1213,12 +1228,13 @@ def suspicious_patches(images, P):
     return images.reshape(count, (height // P) * (width // P), channels * P * P)
 
 
-# images = torch.rand(2, 3, 12, 20)
-# assert_close(suspicious_patches(images, 4), torch.stack([my_patches(image, 4) for image in images]))
+check("8.6", suspicious_patches)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Print <code>suspicious_patches(tiny[None], 2)</code> for the small image
+# <details><summary>Hint 1</summary>Print <code>suspicious_patches(tiny[None], 2)</code> for the small image
 # of section 8.2.</details>
+# <details><summary>Hint 2</summary>Split height into (row, P) and width into (column, P). Then there are six
+# axes. In which order do they stand, and in which should they?</details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -1233,39 +1249,94 @@ def suspicious_patches(images, P):
 # flattened.
 # </details>
 #
-# **8.7 Open end.** Read digits as well as `make_digit_reader` does, with at most half its parameters, in
-# the same 300 steps: right on 0.85 of the test digits. Choose on `digits.validation` and look at the test
-# digits once.
+# **8.7 Find the bug in this model.** It has the parts of the library's ViT. Trained from the start it would
+# do as well. But give it weights that the library's model has learned, and it reads fewer pictures right.
+# Mend it.
+
+
+# %% tags=["exercise"]
+def suspicious_vit(model, images):
+    """The logits (image, class) of a ViT, from its parts."""
+    patches = model.patch_embedding(image_to_patches(images, model.config.patch_size))
+    first = model.class_vector.expand(len(images), 1, -1)
+    x = torch.cat([first, patches + model.positions.weight[:-1]], dim=1)
+    for block in model.blocks:
+        x = block(x)
+    return model.readout(model.norm(x)[:, 0])
+
+
+check("8.7", suspicious_vit)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>M + 1 places, M + 1 codes. Which place gets which?</details>
+# <details><summary>Hint 2</summary>Does the class token have a code?</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def suspicious_vit(model, images):
+#     patches = model.patch_embedding(image_to_patches(images, model.config.patch_size))
+#     first = model.class_vector.expand(len(images), 1, -1)
+#     x = torch.cat([first, patches], dim=1) + model.positions.weight
+#     for block in model.blocks:
+#         x = block(x)
+#     return model.readout(model.norm(x)[:, 0])
+# ```
+#
+# Each patch got the code of the place before it, the first that of the class token. A model that is trained
+# so learns its codes in that order, and nobody notices. Only weights from elsewhere do: load the library's
+# `digit_reader` into either, and count.
+# </details>
+#
+# **8.8 Open end: half the parameters.** Train a reader of digits with at most half the parameters of
+# `make_digit_reader`'s, in the same 300 steps, that is right on at least 0.85 of the validation digits, and
+# return it. Choose by these as often as you like, and look at the test digits once, in the end.
 
 
 # %% tags=["exercise"]
 def smaller_digit_reader(): ...
 
 
+check(
+    "8.8",
+    smaller_digit_reader,
+    digits=standardised(digits.validation, digits.train),
+    parameters=sum(parameter.numel() for parameter in make_digit_reader().parameters()) // 2,
+)
+
 # %% [markdown]
-# <details><summary>Hint</summary>Where do the parameters sit? Print the size of each. Then think about what
-# the model may do without: a block, the wide inner layer, the readout's hidden layers.</details>
+# <details><summary>Hint 1</summary>Where do the parameters sit? Print the size of each.</details>
+# <details><summary>Hint 2</summary>What may the model do without: a block, the wide inner layer, the
+# readout's hidden layers? A smaller model may also be trained at a higher rate.</details>
 # <details><summary>Solution</summary>
 #
-# Take one block in place of two and the linear readout: `make_digit_reader(num_blocks=1, readout="linear")`
-# has fewer than half the parameters. Trained at 8e-3 it was right on 0.88 of the test digits, more than the
-# larger model in as many steps. With 1,200 digits and 300 steps, what is not there need not be learned.
+# ```python
+# def smaller_digit_reader():
+#     reader = make_digit_reader(num_blocks=1, readout="linear")
+#     train(reader, digits_to_learn, steps=300, learning_rate=8e-3)
+#     return reader
+# ```
+#
+# One block in place of two, and the linear readout. With 1,200 digits and 300 steps, what is not there need
+# not be learned. Call `accuracy(smaller_digit_reader(), new_digits)` for the test digits, and compare with
+# section 8.2's readers.
 # </details>
 #
 # ## 8.12 What we showed
 #
 # - A picture becomes $M$ patches of $3P^2$ numbers, mapped by one matrix to width $D$, with one trained
 #   vector put first. We built it, and it equals the library's, values and gradients. Readouts differ among
-#   the sources; at our size it made no difference (C32).
+#   the sources; at our size that made no more difference than another seed (C32).
 # - The class token starts out the same for every picture and gathers what it needs by attention. It looks
 #   at the object more than an untrained model, random maps or the guess of the middle do, and the answer
 #   hangs on what it looks at (C33).
 # - That is less than the usual picture suggests. Untrained heads point too, at colours; and in a single
 #   picture the patch with the most weight is seldom the one that matters most.
 # - Maps are good at raising a suspicion: ours found a planted mark at once. An intervention settles it.
-# - The model that names the disc's colour does so from a bag of patches: their order does not matter to it.
-#   Neither the accuracy nor the maps had told us.
-# - With few pictures a small convolutional network learns more from them.
+# - The model that names the disc's colour does so from a bag of patches: their order does not matter to it,
+#   and the rule "the colour that fills the most patches" is nearly as good. Neither the accuracy nor the
+#   maps had told us.
+# - With few pictures a small convolutional network learns more from them. What five minutes on 60,000
+#   pictures of clothes come to stands on the book's page of results; `tests/benchmarks/vit.py` measures it.
 #
 # **What the papers say.** [Dosovitskiy et al. (2021)](https://arxiv.org/abs/2010.11929) describe the model
 # in section 3.1, and draw the similarity of positions in figure 7; their class token is that of BERT
@@ -1278,5 +1349,5 @@ def smaller_digit_reader(): ...
 # things, which spoils their maps. On what weights explain, see chapter 2.
 #
 # **What comes next.** You have built every model of this course's path, from a decoder that looks back to a
-# picture read as a sentence, out of one mechanism. What is still to come are its kin: models that read in
-# both directions, and pretraining at scale.
+# picture read as a sentence, out of one mechanism. What this course leaves out are its kin, such as models
+# that fill in blanks (BERT), and pretraining at scale.

@@ -5,17 +5,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_lib.exercises.exercise import Goal, Unusable, exercise, target
+from course_lib.exercises.models import Restless, shaken
 from course_lib.models.transformer import Transformer, TransformerConfig
 
 TITLE = "The Transformer"
-
-
-def _shaken(module, g, scale=1.0):
-    """A module whose parameters are drawn from the generator, biases and LayerNorms' scales included."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(scale * torch.randn(parameter.shape, generator=g))
-    return module.requires_grad_(False)
 
 
 def _parts(g):
@@ -24,8 +17,8 @@ def _parts(g):
             f"{name}, one position",
             (
                 torch.randn(1, 1, 3, generator=g),
-                _shaken(nn.Linear(3, 3), g),
-                _shaken(nn.LayerNorm(3), g),
+                shaken(nn.Linear(3, 3), g),
+                shaken(nn.LayerNorm(3), g),
                 norm_first,
             ),
         )
@@ -34,7 +27,7 @@ def _parts(g):
             (
                 torch.randn(1, 2, 3, generator=g),
                 nn.Linear(3, 3, bias=False).requires_grad_(False).apply(lambda m: nn.init.zeros_(m.weight)),
-                _shaken(nn.LayerNorm(3), g),
+                shaken(nn.LayerNorm(3), g),
                 norm_first,
             ),
         )
@@ -42,8 +35,8 @@ def _parts(g):
             f"{name}, a batch of two",
             (
                 torch.randn(2, 3, 5, generator=g),
-                _shaken(nn.Linear(5, 5), g),
-                _shaken(nn.LayerNorm(5), g),
+                shaken(nn.Linear(5, 5), g),
+                shaken(nn.LayerNorm(5), g),
                 norm_first,
             ),
         )
@@ -233,17 +226,6 @@ def one_matrix(d_model, d_ff):
 BOS = 2
 
 
-class _Restless(nn.Module):
-    """Logits that change wildly with each word and place. Others repeat one word, and no bug would show."""
-
-    def __init__(self, linear):
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, x):
-        return (30 * self.linear(x)).sin()
-
-
 def _models_and_sources(g):
     config = TransformerConfig(
         13, 17, d_model=8, num_heads=2, num_blocks=1, d_ff=11, dropout=0.0, max_length=12
@@ -253,8 +235,8 @@ def _models_and_sources(g):
         ("eight steps", [3], 8),
         ("two sentences of different lengths", [5, 2], 8),
     ):
-        model = _shaken(Transformer(config), g).eval()
-        model.output = _Restless(model.output)
+        model = shaken(Transformer(config), g)
+        model.output = Restless(model.output)
         ids = torch.randint(3, 13, (len(lengths), max(lengths)), generator=g)
         ids[torch.arange(ids.shape[1]) >= torch.tensor(lengths)[:, None]] = 0
         yield what, (model, ids, torch.tensor(lengths), steps, BOS)

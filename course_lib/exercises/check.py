@@ -3,7 +3,8 @@
 import copy
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,51 +54,83 @@ def check(number: str, answer: Callable, **options: Any) -> Verdict:
     elif options:
         raise TypeError(f"exercise {number} is checked without options, got {', '.join(options)}")
     else:
-        verdict = examine(task, answer, generator)
+        verdict = examine(task, answer, draw(task, generator))
     if verdict.right and (trouble := note_solved(number)):
         verdict = replace(verdict, lines=(*verdict.lines, trouble))
     return verdict
 
 
 @dataclass(frozen=True)
+class Case:
+    """One input of an exercise: the property that it tests, and what is right for it.
+
+    known: what the known mistakes make of it, as far as that was asked for.
+    """
+
+    exercise: Exercise
+    what: str
+    arguments: tuple
+    expected: Outcome
+    known: dict[Callable, Outcome] = field(default_factory=dict)
+
+    def read(self, outcome: Outcome) -> Any:
+        """What is compared, of an outcome in the form of the expected one; raises Unusable for another."""
+        return self.exercise.reading(conform(outcome.value, self.expected.value), *outcome.arguments)
+
+    @cached_property
+    def wanted(self) -> Any:
+        return self.read(self.expected)
+
+    def outcome_of(self, mistake: Mistake) -> Outcome:
+        """What a known mistake makes of it, tried once."""
+        if mistake.make not in self.known:
+            self.known[mistake.make] = _run(mistake.make, self.arguments)
+        return self.known[mistake.make]
+
+
+def draw(exercise: Exercise, generator: torch.Generator) -> list[Case]:
+    """Draw the inputs of one check from the generator."""
+    drawn = exercise.inputs(generator)
+    return [Case(exercise, what, given, _run(exercise.reference, given)) for what, given in drawn]
+
+
+@dataclass(frozen=True)
 class _Trial:
-    """One call of an answer: the property it tests, what came of it, and what of that is compared.
+    """One call of an answer: what came of it, and what of that is compared.
 
     unusable: why there is nothing to compare, if so: an error, or another form than the expected one.
     """
 
-    what: str
-    arguments: tuple
+    case: Case
     mine: Outcome
-    expected: Outcome
     reading: Any = None
-    wanted: Any = None
     unusable: str = ""
 
-    def fails(self, exercise: Exercise) -> bool:
-        return bool(self.unusable) or not equal(self.reading, self.wanted, exercise.tolerance)
+    @property
+    def fails(self) -> bool:
+        tolerance = self.case.exercise.tolerance
+        return bool(self.unusable) or not equal(self.reading, self.case.wanted, tolerance)
 
-    def difference(self, exercise: Exercise) -> Difference:
+    def difference(self) -> Difference:
         if self.unusable:
             return Difference(self.unusable)
+        exercise = self.case.exercise
         title = f"Exercise {exercise.number}: mine and what is expected"
-        return difference(self.reading, self.wanted, exercise.tolerance, title)
+        return difference(self.reading, self.case.wanted, exercise.tolerance, title)
 
 
-def examine(
-    exercise: Exercise, answer: Callable, generator: torch.Generator, seconds: float = SECONDS
-) -> Verdict:
-    """Judge an answer to an exercise by inputs drawn from the generator."""
+def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: float = SECONDS) -> Verdict:
+    """Judge an answer to an exercise by the inputs that were drawn for it."""
     number = exercise.number
     names = list(inspect.signature(exercise.reference).parameters)
     trials = []
-    for what, arguments in exercise.inputs(generator):
-        mine = attempt(answer, arguments, names, seconds)
+    for case in cases:
+        mine = attempt(answer, case.arguments, names, seconds)
         if isinstance(mine.error, TookTooLong):
             headline = f"ended after {seconds:g} seconds: it was still running. Does a loop never end?"
-            call = f"{where(mine.error, answer)}\n\n{shown(names, arguments)}".strip()
-            return Verdict(number, "endless", headline, [f"Tried: {what}."], call)
-        trials.append(_compare(exercise, what, arguments, mine))
+            call = f"{where(mine.error, answer)}\n\n{shown(names, case.arguments)}".strip()
+            return Verdict(number, "endless", headline, [f"Tried: {case.what}."], call)
+        trials.append(_compare(case, mine))
     if all(trial.mine.value is None and trial.mine.error is None for trial in trials):
         return Verdict(number, "unwritten", "not written yet: it returns None.")
 
@@ -106,25 +139,25 @@ def examine(
         f"It changes {' and '.join(f'`{name}`' for name in changed)} in place: the caller's own numbers are "
         f"other ones afterwards. Make new tensors (`x = x + 1`, not `x += 1`), or work on a `.clone()`."
     )
-    failed = next((trial for trial in trials if trial.fails(exercise)), None)
+    failed = next((trial for trial in trials if trial.fails), None)
     if failed is None:
         if changed:
             return Verdict(number, "changed", "right results, but an input is not left alone.", [in_place])
         return Verdict(number, "right", exercise.solved)
 
-    mistake = next((known for known in exercise.mistakes if _behaves_like(known, exercise, trials)), None)
+    mistake = next((known for known in exercise.mistakes if _behaves_like(known, trials)), None)
     if mistake is not None and mistake.as_given:
-        headline = f"not mended yet: it does what it did. Tried: {failed.what}."
+        headline = f"not mended yet: it does what it did. Tried: {failed.case.what}."
         return Verdict(number, "as given", headline, mistake=mistake)
     lines = [f"{mistake.name[0].upper()}{mistake.name[1:]}. {mistake.why}"] if mistake else []
     lines += [in_place] if changed else []
-    call = shown(names, failed.arguments)
+    call = shown(names, failed.case.arguments)
     if error := failed.mine.error:
         line = where(error, answer) or f"check calls it with ({', '.join(names)})"
-        lines += [f"Tried: {failed.what}."]
+        lines += [f"Tried: {failed.case.what}."]
         return Verdict(number, "error", f"it raised {_words(error)}", lines, f"{line}\n\n{call}")
-    found = failed.difference(exercise)
-    lines += [f"Tried: {failed.what}. {found.words}"]
+    found = failed.difference()
+    lines += [f"Tried: {failed.case.what}. {found.words}"]
     return Verdict(number, "wrong", "not right yet.", lines, call, found.view, mistake)
 
 
@@ -158,15 +191,13 @@ def measure(target: Target, answer: Callable, generator: torch.Generator, option
     return Verdict(number, "wrong", "it runs, and has not reached its goal yet.", goals=outcome.value)
 
 
-def _compare(exercise: Exercise, what: str, arguments: tuple, mine: Outcome) -> _Trial:
-    expected = _run(exercise.reference, arguments)
-    trial = _Trial(what, arguments, mine, expected, wanted=_read(exercise, expected, expected.value))
+def _compare(case: Case, mine: Outcome) -> _Trial:
     if mine.error is not None:
-        return replace(trial, unusable=_words(mine.error))
+        return _Trial(case, mine, unusable=_words(mine.error))
     try:
-        return replace(trial, reading=_read(exercise, mine, expected.value))
+        return _Trial(case, mine, reading=case.read(mine))
     except Unusable as error:
-        return replace(trial, unusable=str(error))
+        return _Trial(case, mine, unusable=str(error))
 
 
 def _run(function: Callable, arguments: tuple) -> Outcome:
@@ -175,28 +206,24 @@ def _run(function: Callable, arguments: tuple) -> Outcome:
     return Outcome(function(*copies), arguments=copies)
 
 
-def _read(exercise: Exercise, outcome: Outcome, expected: Any) -> Any:
-    return exercise.reading(conform(outcome.value, expected), *outcome.arguments)
-
-
-def _behaves_like(mistake: Mistake, exercise: Exercise, trials: list[_Trial]) -> bool:
+def _behaves_like(mistake: Mistake, trials: list[_Trial]) -> bool:
     """Whether an answer did on every input what the mistake does."""
-    return all(_alike(mistake, exercise, trial) for trial in trials)
+    return all(_alike(mistake, trial) for trial in trials)
 
 
-def _alike(mistake: Mistake, exercise: Exercise, trial: _Trial) -> bool:
+def _alike(mistake: Mistake, trial: _Trial) -> bool:
     if trial.mine.error is not None:
         return False
-    theirs = _run(mistake.make, trial.arguments)
+    theirs, tolerance = trial.case.outcome_of(mistake), trial.case.exercise.tolerance
     try:
-        reading = _read(exercise, theirs, trial.expected.value)
+        reading = trial.case.read(theirs)
     except Unusable:  # a mistake of form: then the bare results must agree
         try:
             bare = conform(trial.mine.value, theirs.value)
         except Unusable:
             return False
-        return equal(bare, theirs.value, exercise.tolerance)
-    return not trial.unusable and equal(trial.reading, reading, exercise.tolerance)
+        return equal(bare, theirs.value, tolerance)
+    return not trial.unusable and equal(trial.reading, reading, tolerance)
 
 
 def _words(error: BaseException) -> str:

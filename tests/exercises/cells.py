@@ -37,7 +37,9 @@ def _names(assignment):
 def _is_constant(assignment, namespace):
     names = _names(assignment)
     used = {node.id for node in ast.walk(assignment.value) if isinstance(node, ast.Name)}
-    literal = not any(isinstance(node, ast.Call | ast.Attribute) for node in ast.walk(assignment.value))
+    literal = not any(
+        isinstance(node, ast.Call | ast.Attribute | ast.Subscript) for node in ast.walk(assignment.value)
+    )
     known = used <= namespace.keys() | set(dir(builtins))
     return bool(names) and known and (literal or all(name.isupper() for name in names))
 

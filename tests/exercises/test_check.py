@@ -7,7 +7,7 @@ import torch
 
 from course_lib.exercises import check
 from course_lib.exercises import check as check_function
-from course_lib.exercises.check import examine
+from course_lib.exercises.check import draw, examine
 from course_lib.exercises.exercise import Exercise, find, target
 
 
@@ -102,7 +102,8 @@ def test_endless_loop_is_ended_and_its_line_shown():
         while True:
             scores = scores + 1
 
-    verdict = examine(find("3.1"), weights, torch.Generator().manual_seed(0), seconds=0.3)
+    cases = draw(find("3.1"), torch.Generator().manual_seed(0))
+    verdict = examine(find("3.1"), weights, cases, seconds=0.3)
     text = repr(verdict)
     assert verdict.state == "endless" and "ended after 0.3 seconds" in text and "in weights, line" in text
 
