@@ -108,7 +108,7 @@ class Attention:
     """An attention of a sequence (batch, position, width) to itself.
 
     make(dropout): the layer. whole(layer, x, mask): all positions at once.
-    last(layer, x, count): the last positions under the causal mask, by the shortest way that the layer offers.
+    last(layer, x, count): the last positions under the causal mask, by the shortest way there is.
     ordered: whether it knows where positions stand.
     """
 
@@ -203,8 +203,8 @@ SOURCE_VOCAB, TARGET_VOCAB, PIXELS, PATCH = 17, 19, (6, 10), 2
 class Model:
     """A whole model with inputs for it.
 
-    inputs(): its inputs, the batch first in each. cached(model, *inputs): the logits position by position, from
-    a state. written: which input is written from left to right.
+    inputs(): its inputs, the batch first in each. cached(model, *inputs): the logits position by position,
+    from a state. written: which input is written from left to right.
     """
 
     name: str

@@ -494,8 +494,8 @@ def test_dropout_is_the_seeds_and_trainings_alone_in_models(subject):
 def test_torch_compile_gives_the_same(subject, unchecked_shapes):
     """aot_eager traces forward and backward as inductor does, and leaves out its C++, which takes minutes.
 
-    fullgraph: in one piece. A GRU over packed sentences is not, and here neither is the Transformer, since the
-    check of shapes that the tests put around its memory's dataclass cannot be traced.
+    fullgraph: in one piece. A GRU over packed sentences is not, and here neither is the Transformer: tests
+    check the shapes in its memory, a dataclass, in a way that cannot be traced.
     """
     model, inputs = subject.made(), subject.inputs()
     torch._dynamo.reset()
