@@ -22,7 +22,7 @@ import nbformat
 import yaml
 from jupyter_book.cli.main import main as jupyter_book
 
-from book.generate import chapters, claims, glossary, icons, library, pdf, references, results, views
+from book.generate import chapters, claims, glossary, icons, library, pdf, proofs, references, results, views
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -81,6 +81,7 @@ def put_together(source: Path, address: str | None) -> None:
     write(source / "claims.md", claims.page(ledger, stored))
     write(source / "bibliography.md", references.page(BOOK / "references.bib", stored))
     shutil.copyfile(BOOK / "references.bib", source / "references.bib")
+    write(source / "proofs.md", proofs.page(BOOK / "results" / "parity.json"))
     write(source / "results.md", results.page(BOOK / "results", source / "images"))
     code = ROOT / "course_lib"
     write(source / "library.md", library.index(code))
@@ -126,7 +127,10 @@ def contents(stored: list[chapters.Chapter], code: Path) -> dict:
                 "caption": "Chapters",
                 "chapters": [{"file": f"notebooks/{chapter.slug}"} for chapter in stored],
             },
-            {"caption": "What was found", "chapters": [{"file": "claims"}, {"file": "results"}]},
+            {
+                "caption": "What was found",
+                "chapters": [{"file": "claims"}, {"file": "proofs"}, {"file": "results"}],
+            },
             {
                 "caption": "To look up",
                 "chapters": [
@@ -175,7 +179,7 @@ def write(path: Path, text: str) -> None:
 def on_paper() -> list[str]:
     """The pages to print: all but the library's reference."""
     stored = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    around = ["claims", "results", "notation", "glossary", "bibliography"]
+    around = ["claims", "proofs", "results", "notation", "glossary", "bibliography"]
     return ["index", *(f"notebooks/{slug}" for slug in stored), *around]
 
 

@@ -62,10 +62,9 @@ def padding_mask(
             "lengths must be one whole number for each sentence, such as torch.tensor([5, 3]); "
             f"got {lengths!r}"
         )
-    longest = int(numbers.max())
-    max_length = longest if max_length is None else max_length
+    max_length = int(numbers.max()) if max_length is None else max_length
     _check_sizes(0, max_length=max_length)
-    if int(numbers.min()) < 0 or longest > max_length:
+    if _numbers_are_known() and (int(numbers.min()) < 0 or int(numbers.max()) > max_length):
         raise ValueError(f"lengths must lie between 0 and max_length={max_length}, got {numbers.tolist()}")
     return (torch.arange(max_length, device=numbers.device) < numbers[:, None])[:, None, None, :]
 
@@ -478,6 +477,14 @@ def record_attention(module: nn.Module) -> Iterator[dict[str, Tensor | list[Tens
 
 
 # ---------------------------------------------------------------------------------------------- checks
+
+
+def _numbers_are_known() -> bool:
+    """While torch.compile or torch.export traces a model, tensors have shapes and dtypes, and no numbers yet.
+
+    Checks of shapes are made even then. Those of numbers are not; so a compiled or exported model has none.
+    """
+    return not torch.compiler.is_compiling()
 
 
 def _check_sizes(least: int, **sizes: int) -> None:

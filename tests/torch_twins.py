@@ -6,9 +6,11 @@ from course_lib.layers import DecoderBlock
 
 
 def copy_attention(ours, theirs):
+    """Give nn.MultiheadAttention the parameters of MultiHeadAttention."""
     projections = (ours.query_projection, ours.key_projection, ours.value_projection)
     theirs.in_proj_weight.data = torch.cat([projection.weight.data for projection in projections])
-    theirs.in_proj_bias.data = torch.cat([projection.bias.data for projection in projections])
+    if theirs.in_proj_bias is not None:
+        theirs.in_proj_bias.data = torch.cat([projection.bias.data for projection in projections])
     theirs.out_proj.load_state_dict(ours.output_projection.state_dict())
 
 

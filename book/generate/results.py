@@ -14,6 +14,9 @@ SECTIONS: dict[str, Callable[[dict, Path], str]] = {
     "vit": vit.section,
 }
 
+# Files that have a page of their own: book/generate/proofs.py.
+ELSEWHERE = {"parity"}
+
 HEAD = """\
 # Results
 
@@ -28,7 +31,7 @@ def page(results: Path, images: Path) -> str:
 
     Raises ValueError for a file that cannot be read, lacks something, or has no renderer.
     """
-    files = {path.stem: path for path in sorted(results.glob("*.json"))}
+    files = {path.stem: path for path in sorted(results.glob("*.json")) if path.stem not in ELSEWHERE}
     if unknown := sorted(files.keys() - SECTIONS.keys()):
         raise ValueError(
             f"book/results holds {', '.join(f'{name}.json' for name in unknown)}, and no renderer for it: "

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from course_lib.attention import _check_dtypes, _check_sizes
+from course_lib.attention import _check_dtypes, _check_sizes, _numbers_are_known
 from course_lib.layers import EncoderBlock
 from course_lib.positions import LearnedPositions
 
@@ -161,6 +161,8 @@ class ViT(nn.Module):
             )
         if len(images) == 0:
             raise ValueError(f"images is of shape {got}: there is no image in it; give at least one")
+        if not _numbers_are_known():
+            return
         largest = float(images.detach().abs().amax())  # NaN, if there is one
         if not math.isfinite(largest):
             raise ValueError(

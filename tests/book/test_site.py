@@ -31,7 +31,8 @@ def broken_links(pages, site):
 
 def test_every_chapter_and_page_is_there(pages):
     expected = {f"notebooks/{slug}.html" for slug in SLUGS}
-    expected |= {f"{name}.html" for name in ("index", "how_to_use", "claims", "results", "notation")}
+    start = ("index", "how_to_use", "claims", "proofs", "results", "notation")
+    expected |= {f"{name}.html" for name in start}
     expected |= {f"{name}.html" for name in ("glossary", "library", "bibliography", "contribute", "search")}
     expected |= {f"library/course_lib.{name}.html" for name in ("attention", "models.transformer")}
     assert expected <= pages.keys()

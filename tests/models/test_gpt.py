@@ -1,4 +1,4 @@
-"""GPT: against transformers' GPT-2 and GPT-NeoX, cached steps against the whole pass, what must not leak."""
+"""GPT: against transformers' GPT-2, cached steps against the whole pass, what must not leak."""
 
 import copy
 import math
@@ -15,6 +15,7 @@ from course_lib.models.gpt import GPT, GPTConfig
 from course_lib.pretrained import load_gpt2
 from tests.bad_calls import assert_refused, each_bad_call
 from tests.torch_twins import shake
+from tests.transformers_twins import their_gpt2
 
 BATCH, LENGTH, CONTEXT, VOCAB, HEADS, D_FF, BLOCKS = 2, 7, 13, 17, 3, 23, 5
 D_K = 22  # even for rotary positions, and the double of a prime
@@ -38,23 +39,11 @@ def make_tokens(length=LENGTH, vocab=VOCAB, seed=1):
     return torch.randint(vocab, (BATCH, length), generator=torch.Generator().manual_seed(seed))
 
 
-def make_gpt2(vocab, context, heads, d_k, d_ff, blocks, seed=0, dtype=torch.float64):
+def make_gpt2(vocab, context, heads, d_k, d_ff, blocks, dtype=torch.float64):
     """transformers' GPT-2 with random weights, biases and norms included."""
-    torch.manual_seed(seed)
-    config = transformers.GPT2Config(
-        vocab_size=vocab,
-        n_positions=context,
-        n_embd=heads * d_k,
-        n_head=heads,
-        n_layer=blocks,
-        n_inner=d_ff,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    return shake(transformers.GPT2LMHeadModel(config)).to(dtype).eval()
+    torch.manual_seed(0)
+    config = GPTConfig(vocab, context, heads * d_k, heads, blocks, d_ff)
+    return shake(their_gpt2(config)).to(dtype).eval()
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
@@ -94,48 +83,6 @@ def test_another_gelu_would_be_noticed():
         block.feed_forward.activation = nn.GELU()
     with torch.no_grad():
         assert (ours(tokens) - theirs(tokens).logits).abs().max() > 1e-5
-
-
-def test_rotary_equals_gpt_neox():
-    ours = make(positions="rotary")
-    config = transformers.GPTNeoXConfig(
-        vocab_size=VOCAB,
-        max_position_embeddings=CONTEXT,
-        hidden_size=D_MODEL,
-        num_attention_heads=HEADS,
-        num_hidden_layers=BLOCKS,
-        intermediate_size=D_FF,
-        hidden_act="gelu_new",
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
-        use_parallel_residual=False,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        layer_norm_eps=1e-5,
-        tie_word_embeddings=True,
-    )
-    theirs = transformers.GPTNeoXForCausalLM(config).double().eval()
-    theirs.gpt_neox.embed_in.load_state_dict(ours.embedding.state_dict())
-    theirs.gpt_neox.final_layer_norm.load_state_dict(ours.norm.state_dict())
-    for mine, layer in zip(ours.blocks, theirs.gpt_neox.layers, strict=True):
-        layer.input_layernorm.load_state_dict(mine.attention_residual.norm.state_dict())
-        layer.post_attention_layernorm.load_state_dict(mine.feed_forward_residual.norm.state_dict())
-        projections = ("query_projection", "key_projection", "value_projection")
-        for part in (
-            "weight",
-            "bias",
-        ):  # theirs are stacked head by head: query, key, value of the first, ...
-            pieces = [getattr(getattr(mine.attention, name), part).data for name in projections]
-            heads = torch.stack([piece.unflatten(0, (HEADS, D_K)) for piece in pieces], dim=1)
-            getattr(layer.attention.query_key_value, part).data = heads.flatten(0, 2)
-        layer.attention.dense.load_state_dict(mine.attention.output_projection.state_dict())
-        layer.mlp.dense_h_to_4h.load_state_dict(mine.feed_forward.expand.state_dict())
-        layer.mlp.dense_4h_to_h.load_state_dict(mine.feed_forward.contract.state_dict())
-    tokens = make_tokens(CONTEXT)
-    with torch.no_grad():
-        reference = theirs(tokens).logits
-        # transformers computes its angles in float32.
-        assert_close(ours(tokens), reference, atol=1e-5, rtol=1e-5)
-        assert (ours(tokens.flip(1)) - reference.flip(1)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])

@@ -16,6 +16,7 @@ from course_lib.models.vit import ViT, ViTConfig, attention_rollout, image_to_pa
 from course_lib.widgets import patch_view
 from tests.bad_calls import assert_refused, each_bad_call
 from tests.torch_twins import shake
+from tests.transformers_twins import copy_vit, their_vit_config
 
 # 5 rows of 7 patches, of 3 by 3 pixels: no two axes of what is tested here have the same size by accident.
 BATCH, CHANNELS, PATCH, ROWS, COLUMNS, CLASSES = 2, 11, 3, 5, 7, 13
@@ -85,47 +86,6 @@ def test_a_mask_is_cut_as_its_image():
 # ------------------------------------------------------------------------------- transformers' ViT
 
 
-def their_config(config, **options):
-    rows, columns = config.grid
-    return TheirConfig(
-        image_size=(rows * config.patch_size, columns * config.patch_size),
-        patch_size=config.patch_size,
-        num_channels=config.num_channels,
-        hidden_size=config.d_model,
-        num_attention_heads=config.num_heads,
-        num_hidden_layers=config.num_blocks,
-        intermediate_size=config.d_ff,
-        layer_norm_eps=1e-5,  # PyTorch's default, and ours
-        **options,
-    )
-
-
-def copy_vit(ours, theirs):
-    """Give transformers' ViTModel the parameters of ours."""
-    rows, columns, size = *ours.config.grid, ours.config.patch_size
-    embeddings = theirs.embeddings
-    with torch.no_grad():
-        matrix = ours.patch_embedding.weight.unflatten(1, (ours.config.num_channels, size, size))
-        embeddings.patch_embeddings.projection.weight.copy_(matrix)
-        embeddings.patch_embeddings.projection.bias.copy_(ours.patch_embedding.bias)
-        embeddings.cls_token.copy_(ours.class_vector)
-        embeddings.position_embeddings.copy_(ours.positions.weight)
-    assert len(ours.positions.weight) == 1 + rows * columns
-    theirs.layernorm.load_state_dict(ours.norm.state_dict())
-    for block, layer in zip(ours.blocks, theirs.layers, strict=True):
-        for mine, other in (
-            (block.attention.query_projection, layer.attention.q_proj),
-            (block.attention.key_projection, layer.attention.k_proj),
-            (block.attention.value_projection, layer.attention.v_proj),
-            (block.attention.output_projection, layer.attention.o_proj),
-            (block.attention_residual.norm, layer.layernorm_before),
-            (block.feed_forward_residual.norm, layer.layernorm_after),
-            (block.feed_forward.expand, layer.mlp.fc1),
-            (block.feed_forward.contract, layer.mlp.fc2),
-        ):
-            other.load_state_dict(mine.state_dict())
-
-
 CONFIGURATIONS = {
     "oblong": {},
     "grey": {"image_size": 14, "patch_size": 2, "num_channels": 1},
@@ -137,7 +97,7 @@ CONFIGURATIONS = {
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_states_equal_those_of_transformers_forward_and_backward(name):
     ours = make(**CONFIGURATIONS[name])
-    theirs = ViTModel(their_config(ours.config), add_pooling_layer=False).double().eval()
+    theirs = ViTModel(their_vit_config(ours.config), add_pooling_layer=False).double().eval()
     copy_vit(ours, theirs)
     images = make_images(ours.config).requires_grad_()
     mine, reference = ours.encode(images), theirs(pixel_values=images).last_hidden_state
@@ -165,7 +125,7 @@ def test_states_equal_those_of_transformers_forward_and_backward(name):
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_logits_of_the_linear_readout_equal_those_of_transformers(name, dtype, tolerance):
     ours = make(**CONFIGURATIONS[name], readout="linear")
-    theirs = ViTForImageClassification(their_config(ours.config, num_labels=CLASSES)).double().eval()
+    theirs = ViTForImageClassification(their_vit_config(ours.config, num_labels=CLASSES)).double().eval()
     copy_vit(ours, theirs.vit)
     theirs.classifier.load_state_dict(ours.readout[0].state_dict())
     images = make_images(ours.config).to(dtype)
@@ -177,7 +137,7 @@ def test_another_activation_or_norm_would_be_noticed():
     ours = make()
     images = make_images()
     for change in ({"hidden_act": "relu"}, {"hidden_act": "gelu_new"}):
-        options = their_config(ours.config)
+        options = their_vit_config(ours.config)
         theirs = ViTModel(TheirConfig(**(options.to_dict() | change)), add_pooling_layer=False)
         copy_vit(ours, theirs.double().eval())
         assert not torch.allclose(ours.encode(images), theirs(images).last_hidden_state, atol=1e-5)
