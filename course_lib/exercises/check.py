@@ -71,7 +71,7 @@ class Case:
     what: str
     arguments: tuple
     expected: Outcome
-    known: dict[Callable, Outcome] = field(default_factory=dict)
+    known: dict[Callable, tuple[Outcome, Any]] = field(default_factory=dict)
 
     def read(self, outcome: Outcome) -> Any:
         """What is compared, of an outcome in the form of the expected one; raises Unusable for another."""
@@ -81,10 +81,15 @@ class Case:
     def wanted(self) -> Any:
         return self.read(self.expected)
 
-    def outcome_of(self, mistake: Mistake) -> Outcome:
-        """What a known mistake makes of it, tried once."""
+    def made_by(self, mistake: Mistake) -> tuple[Outcome, Any]:
+        """What a known mistake makes of it, and what of that is compared, or why nothing can be."""
         if mistake.make not in self.known:
-            self.known[mistake.make] = _run(mistake.make, self.arguments)
+            theirs = _run(mistake.make, self.arguments)
+            try:
+                reading = self.read(theirs)
+            except Unusable as error:
+                reading = error
+            self.known[mistake.make] = theirs, reading
         return self.known[mistake.make]
 
 
@@ -214,10 +219,9 @@ def _behaves_like(mistake: Mistake, trials: list[_Trial]) -> bool:
 def _alike(mistake: Mistake, trial: _Trial) -> bool:
     if trial.mine.error is not None:
         return False
-    theirs, tolerance = trial.case.outcome_of(mistake), trial.case.exercise.tolerance
-    try:
-        reading = trial.case.read(theirs)
-    except Unusable:  # a mistake of form: then the bare results must agree
+    theirs, reading = trial.case.made_by(mistake)
+    tolerance = trial.case.exercise.tolerance
+    if isinstance(reading, Unusable):  # a mistake of form: then the bare results must agree
         try:
             bare = conform(trial.mine.value, theirs.value)
         except Unusable:
