@@ -60,7 +60,7 @@ class FeedForward(nn.Module):
         _check_dtypes(x=x, weight=self.expand.weight)
         if x.dim() == 0 or x.shape[-1] != self.expand.in_features:
             raise ValueError(
-                f"x must have the axes (..., {self.expand.in_features}), the last one being d_model, got shape "
+                f"x must have the axes (..., d_model), d_model being {self.expand.in_features}, got shape "
                 f"{tuple(x.shape)}"
             )
         return self.contract(self.dropout(self.activation(self.expand(x))))

@@ -150,8 +150,8 @@ def train_byte_pairs(text: str, vocab_size: int) -> Tokenizer:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the text holds half of a character at place {error.start} ({text[error.start]!r}), which has no "
-            f"bytes; read the file with its right encoding"
+            f"the text holds half of a character at place {error.start} ({text[error.start]!r}), which has "
+            f"no bytes; read the file with its right encoding"
         ) from None
     whole = isinstance(vocab_size, int) and not isinstance(vocab_size, bool)
     if not whole or not 256 <= vocab_size < 2**31:
