@@ -13,6 +13,8 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
     """Write a model's weights to a safetensors file; the file appears whole or not at all."""
     _check_model(model)
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the path of a file in it")
     # Clones, since safetensors refuses weights that share memory, as tied embeddings do.
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
