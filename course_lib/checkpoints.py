@@ -23,6 +23,10 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
     try:
         save_file(weights, temporary)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in an error of its own
+        raise OSError(
+            f"{path} cannot be written: is the disk full or read-only? ({error}) What was there is as it was"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 

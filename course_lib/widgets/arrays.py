@@ -141,7 +141,7 @@ def as_pairs(gold: Any, num_queries: int, num_keys: int, axes: Axes = _AXES) -> 
             pairs = sorted((operator.index(query), operator.index(key)) for query, key in gold)
         except (TypeError, ValueError):
             raise TypeError(
-                f"gold must hold pairs of whole numbers, ({axes.row} index, {axes.column} index), got {gold!r:.80}"
+                f"gold must hold pairs of whole numbers, ({axes.row}, {axes.column}), got {gold!r:.80}"
             ) from None
     else:
         matrix = as_array(gold, "gold")
