@@ -163,7 +163,7 @@ class ViT(nn.Module):
         if len(images) == 0:
             raise ValueError(f"images is of shape {got}: there is no image in it; give at least one")
         largest = float(images.detach().abs().amax())
-        # Standardised pixels do not go that far, and few pictures in bytes stay below; NaN is refused as well.
+        # Standardised pixels do not go that far, and few pictures in bytes stay below; NaN is refused too.
         if not largest <= 32:
             raise ValueError(
                 f"images hold {largest:g}, but pixels are expected around 0 to 1; divide bytes from 0 to 255 "

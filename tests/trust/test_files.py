@@ -279,7 +279,7 @@ def serve(folder):
                 self.end_headers()
                 for place in range(0, len(body), 20_000):
                     self.wfile.write(body[place : place + 20_000])
-                    time.sleep(0.001)
+                    time.sleep(0.004)
             def log_message(self, *arguments):
                 pass
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
