@@ -9,6 +9,7 @@ of zero, never NaN.
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -57,7 +58,8 @@ def padding_mask(
         numbers = torch.as_tensor(lengths)
     except (RuntimeError, TypeError, ValueError):  # None, words, rows of different lengths
         numbers = torch.empty(0)
-    if numbers.dim() != 1 or numbers.numel() == 0 or numbers.dtype not in whole:
+    dense = numbers.layout == torch.strided
+    if not dense or numbers.dim() != 1 or numbers.numel() == 0 or numbers.dtype not in whole:
         raise ValueError(
             "lengths must be one whole number for each sentence, such as torch.tensor([5, 3]); "
             f"got {lengths!r}"
@@ -88,7 +90,7 @@ def sliding_window_mask(length: int, window: int, device=None) -> Bool[Tensor, "
     return (position[:, None] - position[None, :]).abs() < window
 
 
-def _fit_mask(mask: Tensor, shape: torch.Size) -> Tensor:
+def _fit_mask(mask: Tensor, shape: torch.Size, device: torch.device) -> Tensor:
     """Return the mask with as many axes as the scores, after checking that it broadcasts to them."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = type(mask).__name__
@@ -97,6 +99,11 @@ def _fit_mask(mask: Tensor, shape: torch.Size) -> Tensor:
         raise TypeError(
             f"a mask must be a boolean tensor, True where a query may attend; got {got} for scores of shape "
             f"{tuple(shape)}. Turn numbers into a mask with `mask != 0`, an additive mask with `mask == 0`"
+        )
+    if mask.device != device or mask.layout != torch.strided:
+        raise ValueError(
+            f"a mask must be a dense tensor on the device of the scores, {device}, got {mask.layout} on "
+            f"{mask.device}; move it with mask.to({str(device)!r})"
         )
     # padding_mask has a head axis of size one; scores without heads have no place for it.
     fitted = mask.squeeze(1) if mask.dim() == 4 and len(shape) == 3 and mask.shape[1] == 1 else mask
@@ -131,7 +138,7 @@ def masked_softmax(
     _check_dtypes(scores=scores)
     if mask is None:
         return scores.softmax(dim=-1)
-    mask = _fit_mask(mask, scores.shape)
+    mask = _fit_mask(mask, scores.shape, scores.device)
     weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
     return weights.masked_fill(~mask, 0.0)  # for the rows in which everything is masked
 
@@ -336,10 +343,8 @@ class MultiHeadAttention(_AttentionLayer):
                 f"num_heads must divide d_model, since each head gets d_model / num_heads of the width; got "
                 f"d_model={d_model} and num_heads={num_heads}"
             )
-        if not (isinstance(dropout, Real) and 0.0 <= dropout < 1.0):
-            raise ValueError(
-                f"dropout is the share of weights set to zero, from 0 to below 1; got {dropout!r}"
-            )
+        _check_dropout(dropout)
+        _check_flags(bias=bias)
         self.d_model, self.num_heads, self.d_k = d_model, num_heads, d_model // num_heads
         self.dropout = dropout
         self.query_projection = nn.Linear(d_model, d_model, bias=bias)
@@ -380,13 +385,22 @@ class MultiHeadAttention(_AttentionLayer):
             _check_pair("query", query, "key", key)
             projected = self.project(key, value)
         query = self._split_heads(self.query_projection(query))
+        if not isinstance(projected, tuple) or len(projected) != 2:
+            raise TypeError(
+                f"projected must be the pair (keys, values) that project gives, got {projected!r:.80}"
+            )
         key, value = projected
         _check_pair("query of each head", query, "projected key", key)
         _check_key_and_value(key, value)
+        if not query.shape[-1] == key.shape[-1] == value.shape[-1]:
+            raise ValueError(
+                f"each head is d_k={self.d_k} wide, got projected keys {tuple(key.shape)} and values "
+                f"{tuple(value.shape)}; make them with this layer's own project"
+            )
         query, key = self._mark_positions(query, key)
 
         if mask is not None:
-            mask = _fit_mask(mask, torch.Size((*query.shape[:-1], key.shape[-2])))
+            mask = _fit_mask(mask, torch.Size((*query.shape[:-1], key.shape[-2])), query.device)
         dropout = self.dropout if self.training else 0.0
         if self._recorders:
             _, weights = scaled_dot_product_attention(query, key, value, mask)
@@ -479,6 +493,10 @@ def record_attention(module: nn.Module) -> Iterator[dict[str, Tensor | list[Tens
 # ---------------------------------------------------------------------------------------------- checks
 
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # smaller ones can only be stored
+_LARGEST_SIZE = 2**31 - 1
+
+
 def _numbers_are_known() -> bool:
     """While torch.compile or torch.export traces a model, tensors have shapes and dtypes, and no numbers yet.
 
@@ -492,6 +510,22 @@ def _check_sizes(least: int, **sizes: int) -> None:
         # Integral: NumPy's whole numbers too. SymInt: a size that torch.export does not know yet.
         if not isinstance(size, Integral | torch.SymInt) or isinstance(size, bool) or size < least:
             raise ValueError(f"{name} must be an int of at least {least}, got {size!r}")
+        if isinstance(size, Integral) and size > _LARGEST_SIZE:
+            raise ValueError(
+                f"{name} is {size}, but no tensor is so long: it must be at most {_LARGEST_SIZE}"
+            )
+
+
+def _check_dropout(dropout: float) -> None:
+    if not (isinstance(dropout, Real) and 0.0 <= dropout < 1.0):
+        raise ValueError(f"dropout is the share of numbers set to zero, from 0 to below 1; got {dropout!r}")
+
+
+def _check_flags(**flags: bool) -> None:
+    """A word such as "no" would count as True."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} must be True or False, got {flag!r:.80}")
 
 
 def _check_device(device: torch.device | str | int | None) -> None:
@@ -508,8 +542,12 @@ def _check_device(device: torch.device | str | int | None) -> None:
 
 
 def _check_scale(scale: float | None) -> None:
-    number = isinstance(scale, Real) or (isinstance(scale, Tensor) and scale.dim() == 0)
-    if scale is not None and (not number or isinstance(scale, bool) or not math.isfinite(scale)):
+    if isinstance(scale, Tensor):
+        number = scale.dim() == 0 and scale.dtype != torch.bool and not scale.is_complex()
+    else:
+        number = isinstance(scale, Real) and not isinstance(scale, bool)
+    # Not math.isfinite, which cannot be asked about a whole number beyond the largest float.
+    if scale is not None and not (number and abs(scale) <= sys.float_info.max):
         raise ValueError(f"scale must be one finite number, such as 1 / math.sqrt(d_k), got {scale!r}")
 
 
@@ -520,10 +558,16 @@ def _check_dtypes(**tensors: Tensor) -> None:
             raise TypeError(f"{name} must be a floating-point tensor, got {type(tensor).__name__}")
     dtypes = {tensor.dtype for tensor in tensors.values()}
     mixed = len(dtypes) > 1 and not torch.is_autocast_enabled(tensor.device.type)
-    if mixed or not all(dtype.is_floating_point for dtype in dtypes):
+    if mixed or not all(dtype in _DTYPES for dtype in dtypes):
         got = ", ".join(f"{name} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         hint = "give the mask by name, mask=..." if torch.bool in dtypes else "convert with tensor.to(dtype)"
         raise TypeError(f"expected one floating-point dtype, got {got}; {hint}")
+    if len({tensor.device for tensor in tensors.values()}) > 1:
+        got = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
+        raise ValueError(f"expected all tensors on one device, got {got}; move them with tensor.to(device)")
+    if any(tensor.layout != torch.strided for tensor in tensors.values()):
+        got = ", ".join(f"{name} {tensor.layout}" for name, tensor in tensors.items())
+        raise TypeError(f"expected dense tensors, got {got}; make one with tensor.to_dense()")
 
 
 def _check_axes(**tensors: Tensor) -> None:

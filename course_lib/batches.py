@@ -44,7 +44,7 @@ class PairBatches:
         pad_id: int = 0,
     ):
         for name, number in (("batch_size", batch_size), ("pad_id", pad_id), ("seed", seed)):
-            if not (isinstance(number, Integral) or (name == "seed" and number is None)):
+            if not (_is_whole(number) or (name == "seed" and number is None)):
                 raise TypeError(f"{name} must be a whole number, got {number!r}")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; a batch needs at least one pair")
@@ -213,7 +213,14 @@ def next_token_loss(
             f"batch has shape {tuple(batch.shape)}; there must be a row, and in it a token to read and one "
             f"to predict"
         )
-    logits, wanted = model(batch[:, :-1]), batch[:, 1:]
+    logits, wanted = model(batch[:, :-1]), batch[:, 1:].long()
+    lowest, highest = int(wanted.min()), int(wanted.max())
+    if lowest < 0 or highest >= logits.shape[-1]:  # -100 would be left out without a word
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(
+            f"batch holds the token id {wrong}, but the model scores the ids 0 to {logits.shape[-1] - 1}; "
+            f"encode the text with the vocabulary that the model was made for"
+        )
     return F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten()), wanted.numel()
 
 

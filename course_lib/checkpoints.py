@@ -13,6 +13,8 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
     """Write a model's weights to a safetensors file; the file appears whole or not at all."""
     _check_model(model)
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the path of a file in it")
     # Clones, since safetensors refuses weights that share memory, as tied embeddings do.
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,6 +23,10 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
     try:
         save_file(weights, temporary)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in an error of its own
+        raise OSError(
+            f"{path} cannot be written: is the disk full or read-only? ({error}) What was there is as it was"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from course_lib.models.seq2seq import _check_whole_numbers
 
 
 @runtime_checkable
@@ -90,14 +92,21 @@ class BeamStep:
     log_probabilities: list[float]
 
 
+MAX_ALPHA = 100  # far beyond any use, and far from where numbers overflow
+
+
 def length_penalty(length: int, alpha: float) -> float:
     """Give what a log-probability is divided by, so that short sentences have no advantage.
 
         lp(n) = ((5 + n) / 6)^alpha
 
     length: number of tokens, <eos> among them. alpha: 0 for no penalty.
+    Raises ValueError for a length below 0 and for an alpha that is no number from 0 to MAX_ALPHA.
     Source: Wu et al. 2016, section 7, equation 14.
     """
+    if not isinstance(length, Integral) or isinstance(length, bool) or length < 0:
+        raise ValueError(f"length is {length!r}; give the number of tokens, a whole number of at least 0")
+    _check_alpha(alpha)
     return ((5 + length) / 6) ** alpha
 
 
@@ -142,8 +151,11 @@ def beam_steps(
     max_length: int = 100,
 ) -> tuple[list[Hypothesis], list[BeamStep]]:
     """Search for one sentence as beam_search does, and return every step with the hypotheses."""
-    if len(source) != 1:
-        raise ValueError(f"beam_steps follows one sentence, got {len(source)}; give source[i : i + 1]")
+    _check_whole_numbers(source, "source")
+    if source.ndim != 2 or len(source) != 1:
+        raise ValueError(
+            f"beam_steps follows one sentence, got shape {tuple(source.shape)}; give source[i : i + 1]"
+        )
     lengths = torch.tensor([source.shape[1]])
     hypotheses, steps = _search(model, source, lengths, bos_id, eos_id, beam_size, alpha, max_length)
     return hypotheses[0], [BeamStep(*(values[0].tolist() for values in step)) for step in steps]
@@ -153,8 +165,9 @@ def beam_steps(
 def _search(model, source, lengths, bos_id, eos_id, beam_size, alpha, max_length):
     """Return the hypotheses of each sentence, and of each step the tensors (parents, tokens, totals)."""
     _check_decoding(model, bos_id=bos_id, eos_id=eos_id, max_length=max_length, beam_size=beam_size)
-    if not alpha >= 0:
-        raise ValueError(f"alpha is {alpha}; give 0 for no length penalty, or a number above it")
+    _check_alpha(alpha)
+    for name, given in (("source", source), ("lengths", lengths)):
+        _check_whole_numbers(given, name)
     batch = len(source)
     memory = model.encode(
         source.repeat_interleave(beam_size, dim=0), lengths.repeat_interleave(beam_size, dim=0)
@@ -240,6 +253,13 @@ def _check_decoding(model: EncoderDecoder, **numbers: int) -> None:
         raise ValueError(f"beam_size is {numbers['beam_size']}, but a beam needs at least one slot")
     if getattr(model, "training", False):
         raise ValueError("the model is in training mode, so dropout is on; call model.eval() before decoding")
+
+
+def _check_alpha(alpha: float) -> None:
+    if not isinstance(alpha, Real) or isinstance(alpha, bool) or not 0 <= alpha <= MAX_ALPHA:
+        raise ValueError(
+            f"alpha is {alpha!r}; give 0 for no length penalty, or a number above it, up to {MAX_ALPHA}"
+        )
 
 
 def _check_logits(logits: Tensor, eos_id: int, step: int) -> None:

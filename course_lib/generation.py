@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from course_lib.attention import _check_flags
 from course_lib.models.seq2seq import _check_tokens
 
 
@@ -85,6 +86,11 @@ def next_token_distribution(
 
 def _penalise(logits: Tensor, text: Tensor | None, penalty: float) -> Tensor:
     """Make the tokens of the text less likely; also check the logits, and give them at least 32 bits."""
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+        raise TypeError(f"logits must be a floating-point tensor (batch, vocab), got {got}")
+    if logits.ndim != 2 or logits.numel() == 0:
+        raise ValueError(f"logits has shape {tuple(logits.shape)}; expected (batch, vocab), none of them 0")
     if not logits.isfinite().all():
         raise ValueError("the model's logits hold NaN or infinity; are its weights finite?")
     logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -92,8 +98,16 @@ def _penalise(logits: Tensor, text: Tensor | None, penalty: float) -> Tensor:
         return logits
     if text is None:
         raise ValueError("a repetition_penalty needs the text whose tokens it is for; give text=...")
-    said = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, text, True)
-    return torch.where(said, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    _check_tokens(text, logits.shape[-1], "text")
+    if len(text) != len(logits):
+        raise ValueError(
+            f"text has {len(text)} rows and logits {len(logits)}; each text needs its own logits"
+        )
+    said = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, text.long(), True)
+    logits = torch.where(said, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    if not logits.isfinite().all():
+        raise ValueError(f"with repetition_penalty={penalty} the logits overflow; give one nearer to 1")
+    return logits
 
 
 @torch.no_grad()
@@ -143,6 +157,12 @@ def generate(
     """
     _check_generation(model, prompt, max_new_tokens, stop_tokens, slide)
     _check_choice(temperature, top_k, top_p, repetition_penalty)
+    _check_flags(greedy=greedy, use_cache=use_cache)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator, got {generator!r:.80}; make one with "
+            f"torch.Generator().manual_seed(...)"
+        )
     if greedy and (temperature != 1.0 or top_k is not None or top_p != 1.0 or generator is not None):
         raise ValueError(
             "greedy takes the likeliest token, whatever temperature, top_k, top_p and generator are; leave "
@@ -190,9 +210,12 @@ def _until(tokens: list[int], stops: set[int]) -> list[int]:
 # ---------------------------------------------------------------------------------------------- checks
 
 
+_SMALLEST = torch.finfo(torch.float32).tiny  # what is smaller is zero to the logits
+
+
 def _check_choice(temperature: float, top_k: int | None, top_p: float, repetition_penalty: float) -> None:
     for name, number in (("temperature", temperature), ("repetition_penalty", repetition_penalty)):
-        if not _is_number(number) or not 0 < number < math.inf:
+        if not _is_number(number) or not _SMALLEST <= number < math.inf:
             hint = "; for the likeliest token give greedy=True to generate" if name == "temperature" else ""
             raise ValueError(f"{name} is {number!r}; give a number above 0, 1.0 for no change{hint}")
     if top_k is not None and (not _is_whole(top_k) or top_k < 1):
@@ -208,7 +231,8 @@ def _check_choice(temperature: float, top_k: int | None, top_p: float, repetitio
 def _check_generation(
     model: LanguageModel, prompt: Tensor, max_new_tokens: int, stop_tokens: Sequence[int], slide: int
 ) -> None:
-    if not isinstance(model, LanguageModel) or isinstance(model, type):
+    sizes = [getattr(getattr(model, "config", None), name, None) for name in ("context_length", "vocab_size")]
+    if not isinstance(model, LanguageModel) or isinstance(model, type) or None in sizes:
         got = model.__name__ if isinstance(model, type) else type(model).__name__
         raise TypeError(
             f"model must be a language model with step and initial_state, such as a GPT, got {got}"
@@ -217,7 +241,7 @@ def _check_generation(
         raise ValueError(
             "the model is in training mode, so dropout is on; call model.eval() before generating"
         )
-    context_length, vocab_size = model.config.context_length, model.config.vocab_size
+    context_length, vocab_size = sizes
     _check_tokens(prompt, vocab_size, "prompt")
     if prompt.shape[1] > context_length:
         raise ValueError(

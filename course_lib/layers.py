@@ -10,7 +10,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from course_lib.attention import MultiHeadAttention, _check_axes, _check_projection, _check_sizes
+from course_lib.attention import (
+    MultiHeadAttention,
+    _check_axes,
+    _check_dropout,
+    _check_dtypes,
+    _check_flags,
+    _check_projection,
+    _check_sizes,
+)
 from course_lib.positions import RotaryAttention
 
 Past = Float[Tensor, "2 batch head _ d_k"]  # the keys, and the values, of positions already seen
@@ -35,8 +43,9 @@ class FeedForward(nn.Module):
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0, activation: str = "relu"):
         super().__init__()
         _check_sizes(1, d_model=d_model, d_ff=d_ff)
+        _check_dropout(dropout)
         activations = {"relu": nn.ReLU(), "gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh")}
-        if activation not in activations:
+        if activation not in list(activations):  # a list can be asked for anything, a dict not
             raise ValueError(f"activation is {activation!r}; choose 'relu', 'gelu' or 'gelu_tanh'")
         self.expand = nn.Linear(d_model, d_ff)
         self.activation = activations[activation]
@@ -47,6 +56,13 @@ class FeedForward(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """Raises ValueError for input of another width, TypeError for another dtype than the weights'."""
+        _check_dtypes(x=x, weight=self.expand.weight)
+        if x.dim() == 0 or x.shape[-1] != self.expand.in_features:
+            raise ValueError(
+                f"x must have the axes (..., d_model), d_model being {self.expand.in_features}, got shape "
+                f"{tuple(x.shape)}"
+            )
         return self.contract(self.dropout(self.activation(self.expand(x))))
 
 
@@ -61,6 +77,9 @@ class ResidualConnection(nn.Module):
 
     def __init__(self, d_model: int, dropout: float = 0.0, norm_first: bool = True):
         super().__init__()
+        _check_sizes(1, d_model=d_model)
+        _check_dropout(dropout)
+        _check_flags(norm_first=norm_first)
         self.norm_first = norm_first
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
@@ -68,9 +87,21 @@ class ResidualConnection(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch position d_model"], sublayer: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch position d_model"]:
+        """Raises ValueError if shapes do not fit, TypeError for dtypes and for a sublayer that is none."""
+        _check_dtypes(x=x, weight=self.norm.weight)
+        if x.dim() == 0 or x.shape[-1:] != self.norm.weight.shape:
+            raise ValueError(f"x must be {len(self.norm.weight)} wide, got shape {tuple(x.shape)}")
+        if not callable(sublayer):
+            raise TypeError(f"sublayer must be a function of x, got {type(sublayer).__name__}")
+        result = sublayer(self.norm(x) if self.norm_first else x)
+        if not isinstance(result, Tensor) or result.shape != x.shape:
+            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise ValueError(
+                f"a sublayer is added to its input, so it must return the shape {tuple(x.shape)}; got {got}"
+            )
         if self.norm_first:
-            return x + self.dropout(sublayer(self.norm(x)))
-        return self.norm(x + self.dropout(sublayer(x)))
+            return x + self.dropout(result)
+        return self.norm(x + self.dropout(result))
 
     def extra_repr(self) -> str:
         return f"norm_first={self.norm_first}"
@@ -99,6 +130,7 @@ class EncoderBlock(nn.Module):
         rotary: bool = False,
     ):
         super().__init__()
+        _check_flags(rotary=rotary)
         attention = RotaryAttention if rotary else MultiHeadAttention
         self.attention = attention(d_model, num_heads, dropout)
         self.attention_residual = ResidualConnection(d_model, dropout, norm_first)
@@ -187,6 +219,11 @@ class DecoderBlock(nn.Module):
         return self.feed_forward_residual(x, self.feed_forward), past
 
     def _look_at(self, memory: Tensor | tuple[Tensor, Tensor], x: Tensor, mask: Tensor | None) -> Tensor:
+        if not isinstance(memory, Tensor | tuple):
+            raise TypeError(
+                f"memory must be the encoder's output, or the pair that cross_attention.project gives, got "
+                f"{type(memory).__name__}"
+            )
         keys_and_values = self.cross_attention.project(memory) if isinstance(memory, Tensor) else memory
         return self.cross_attention_residual(
             x, lambda x: self.cross_attention(x, mask=mask, projected=keys_and_values)
@@ -202,6 +239,14 @@ def _attend_with_past(
 ) -> tuple[Tensor, Past]:
     """Self-attention of new positions to the past and to one another; return output and longer past."""
     _check_input(x, attention)
+    expected = (2, len(x), attention.num_heads, attention.d_k)
+    if not isinstance(past, Tensor) or past.dim() != 5 or (*past.shape[:3], past.shape[4]) != expected:
+        got = tuple(past.shape) if isinstance(past, Tensor) else type(past).__name__
+        raise ValueError(
+            f"past must be of shape {(*expected[:3], 'seen', expected[3])}, the keys and the values of each "
+            f"head, got {got}"
+        )
+    _check_dtypes(x=x, past=past)
 
     def attend(x):
         nonlocal past

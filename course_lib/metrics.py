@@ -70,6 +70,8 @@ def alignment_from_weights(weights: Float[Tensor, "query key"]) -> frozenset[tup
         raise ValueError(
             "weights holds NaN, so that no key can be called the largest; find where it comes from"
         )
+    if weights.isinf().any() or (weights < 0).any():
+        raise ValueError("weights holds infinite or negative numbers; give what the softmax gave, not scores")
     best = torch.where(weights.amax(dim=1) > 0, weights.argmax(dim=1), -1)
     return frozenset((query, key) for query, key in enumerate(best.tolist()) if key >= 0)
 
@@ -122,6 +124,8 @@ def perplexity(total_loss: float, tokens: int) -> float:
     total_loss, tokens = _number("total_loss", total_loss), _number("tokens", tokens)
     if not tokens > 0:
         raise ValueError(f"perplexity is an average over tokens, but tokens is {tokens}")
+    if tokens == math.inf:
+        raise ValueError("tokens is inf; give the number of tokens that the loss was summed over")
     if not total_loss >= 0:
         raise ValueError(f"a summed cross-entropy is never below zero, but total_loss is {total_loss}")
     try:
@@ -207,7 +211,11 @@ def _number(name: str, value: float | int | Tensor) -> float | int:
 
 
 def _is_link(link: object) -> bool:
-    return isinstance(link, tuple) and len(link) == 2 and all(isinstance(index, Integral) for index in link)
+    return isinstance(link, tuple) and len(link) == 2 and all(map(_is_index, link))
+
+
+def _is_index(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool) and number >= 0
 
 
 def _check_counts(name: str, values: Sequence, other_name: str, others: Sequence) -> None:

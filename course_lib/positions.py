@@ -19,6 +19,7 @@ positions unless `offset` says otherwise, as in `causal_mask`.
 """
 
 import math
+import sys
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -28,6 +29,7 @@ from course_lib.attention import (
     MultiHeadAttention,
     _AttentionLayer,
     _check_dtypes,
+    _check_flags,
     _check_key_and_value,
     _check_pair,
     _check_sizes,
@@ -147,6 +149,7 @@ def apply_rotary(
     Source: Su et al. 2021, sections 3.2 and 3.4.2, equation 34.
     """
     _check_dtypes(x=x)
+    _check_flags(interleaved=interleaved)
     if x.dim() < 2:
         raise ValueError(f"x must have the axes (..., position, width), got shape {tuple(x.shape)}")
     if positions is None:
@@ -250,6 +253,12 @@ class RelativeAttention(_AttentionLayer):
         """
         _check_pair("query", query, "key", key)
         _check_key_and_value(key, value)
+        _check_dtypes(query=query, key_embeddings=self.key_embeddings)
+        if query.dim() != 4:
+            raise ValueError(
+                f"query, key and value must have the axes (batch, head, position, width), got query "
+                f"{tuple(query.shape)}; for one head add the axis with tensor[:, None]"
+            )
         widths = self.key_embeddings.shape[-1], self.value_embeddings.shape[-1]
         if (query.shape[-1], value.shape[-1]) != widths:
             raise ValueError(
@@ -291,6 +300,7 @@ def relative_position_bucket(
     Source: Raffel et al. 2020, section 2.1; the formula is that of their code.
     """
     _check_whole(relative)
+    _check_flags(bidirectional=bidirectional)
     relative = relative.long()
     _check_sizes(4 if bidirectional else 2, num_buckets=num_buckets)
     side = num_buckets // 2 if bidirectional else num_buckets  # n above
@@ -346,7 +356,7 @@ def alibi_slopes(num_heads: int, dtype: torch.dtype = torch.float32) -> Float[Te
     """
     _check_sizes(1, num_heads=num_heads)
     _check_floating(dtype)
-    n = 1 << (num_heads.bit_length() - 1)
+    n = 1 << (int(num_heads).bit_length() - 1)
     slopes = [2 ** (-8 * h / n) for h in range(1, n + 1)]
     slopes += [2 ** (-4 * (2 * h - 1) / n) for h in range(1, num_heads - n + 1)]
     return torch.tensor(slopes, dtype=dtype)
@@ -377,6 +387,9 @@ def alibi_bias(
 # ---------------------------------------------------------------------------------------------- checks
 
 
+_LARGEST_BASE = sys.float_info.max
+
+
 def _angles(positions: Tensor, width: int, base: float) -> Float[Tensor, "*position pair"]:
     """position * base^(-2i / width), i counting the pairs of columns.
 
@@ -386,7 +399,7 @@ def _angles(positions: Tensor, width: int, base: float) -> Float[Tensor, "*posit
     _check_sizes(2, width=width)
     if width % 2:
         raise ValueError(f"the width must be even, since columns come in pairs; got {width}")
-    if isinstance(base, bool) or not isinstance(base, int | float) or not 1 < base < math.inf:
+    if isinstance(base, bool) or not isinstance(base, int | float) or not 1 < base <= _LARGEST_BASE:
         raise ValueError(f"base must be a finite number above 1, such as 10000.0; got {base!r}")
     frequencies = base ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
     return positions.to("cpu", torch.float64)[..., None] * frequencies

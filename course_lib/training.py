@@ -177,6 +177,10 @@ def fit(
             model.train()
             if schedule is not None:
                 rate = schedule(done + 1)
+                if not isinstance(rate, Real) or not 0 <= rate < math.inf:
+                    raise ValueError(
+                        f"schedule gave {rate!r} for step {done + 1}; it must be a number from 0 on"
+                    )
             else:  # half a step on, so that neither the first step nor the last has a learning rate of zero
                 rate = learning_rate * learning_rate_factor(share_used(done + 0.5), warmup, decay)
             for group in optimizer.param_groups:
@@ -406,6 +410,9 @@ def _loss_and_count(loss_fn: Callable, model: nn.Module, batch: Any) -> tuple[Te
             f"{tuple(loss.shape)}; end it with .mean()"
         )
     try:
-        return loss, operator.index(tokens)  # a whole number, of NumPy or a tensor too
+        count = operator.index(tokens)  # a whole number, of NumPy or a tensor too
     except TypeError:
         raise TypeError(f"loss_fn must count its tokens in a whole number, got {tokens!r}") from None
+    if count < 0:
+        raise ValueError(f"loss_fn counted {count} tokens; give a whole number of at least 0")
+    return loss, count

@@ -31,6 +31,7 @@ collect_ignore = ["benchmarks"]
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "browser: needs Chromium, Playwright, axe or node")
+    config.addinivalue_line("markers", "trust: takes minutes, and belongs to `make trust`")
     # nbval's kernels inherit this environment: nobody's own IPython settings, and no network.
     settings = tempfile.mkdtemp()
     config.add_cleanup(lambda: shutil.rmtree(settings, ignore_errors=True))

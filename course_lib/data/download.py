@@ -116,9 +116,10 @@ def fetch(file: str | DataFile, download: bool = True) -> bytes:
         if file not in FILES:
             raise ValueError(f"no data file is called {file!r}; choose from {', '.join(FILES)}")
         file = FILES[file]
-    if not isinstance(file, DataFile):
+    if not isinstance(file, DataFile) or not isinstance(file.path, str) or not isinstance(file.address, str):
         raise TypeError(f"fetch takes a path listed in FILES, or a DataFile, got {file!r:.80}")
     _check_address(file.address)
+    _check_path(file.path)
 
     if folder := os.environ.get(FOLDER_VARIABLE):
         local = Path(folder) / file.path
@@ -352,6 +353,13 @@ def _is_trusted(address: str) -> bool:
 def _check_address(address: str) -> None:
     if not _is_trusted(address):
         raise ValueError(f"data is downloaded over https only, but the address is {address}")
+
+
+def _check_path(path: str) -> None:
+    """Nothing outside of the data folders is ever read, written or removed."""
+    parts = path.split("/")
+    if not path.isprintable() or "\\" in path or ":" in path or {"", ".", ".."} & set(parts):
+        raise ValueError(f"a data file's path must lead down from its folder, as in 'a/b.gz', got {path!r}")
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):

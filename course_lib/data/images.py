@@ -25,7 +25,7 @@ class LabeledImages:
 
     def __getitem__(self, rows: slice | Tensor) -> "LabeledImages":
         """Some of the images, with what belongs to them."""
-        if isinstance(rows, int):
+        if not isinstance(rows, slice | list | Tensor | np.ndarray):
             raise TypeError(
                 f"LabeledImages has no single item {rows}; slice it, [{rows}:{rows + 1}], or take "
                 f"images[{rows}] and labels[{rows}]"

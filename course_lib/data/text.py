@@ -67,7 +67,13 @@ class CharacterVocabulary:
 
     @classmethod
     def from_text(cls, text: str) -> "CharacterVocabulary":
-        """Collect the characters of a text, in Unicode's order."""
+        """Collect the characters of a text, in Unicode's order.
+
+        Raises:
+            TypeError: `text` is not a string.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"from_text takes one string, got {text!r:.80}")
         return cls("".join(sorted(set(text))))
 
     def __len__(self) -> int:
@@ -140,7 +146,15 @@ def train_byte_pairs(text: str, vocab_size: int) -> Tokenizer:
         raise TypeError(f"text must be one string, got {text!r:.80}")
     if not text:
         raise ValueError("the text is empty; there are no pairs to count")
-    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or vocab_size < 256:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds half of a character at place {error.start} ({text[error.start]!r}), which has "
+            f"no bytes; read the file with its right encoding"
+        ) from None
+    whole = isinstance(vocab_size, int) and not isinstance(vocab_size, bool)
+    if not whole or not 256 <= vocab_size < 2**31:
         raise ValueError(f"vocab_size is {vocab_size!r}; give at least 256, since each byte is a token")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

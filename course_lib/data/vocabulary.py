@@ -101,7 +101,8 @@ class Vocabulary:
             ValueError: `max_size` has no room for the four special tokens.
         """
         for name, number in (("min_count", min_count), ("max_size", max_size)):
-            if not isinstance(number, Integral) and not (name == "max_size" and number is None):
+            whole = isinstance(number, Integral) and not isinstance(number, bool)
+            if not whole and not (name == "max_size" and number is None):
                 raise TypeError(f"{name} must be a whole number, got {number!r}")
         if isinstance(sentences, str) or not isinstance(sentences, Iterable):
             raise TypeError(f"sentences must be a list of tokenized sentences, got {sentences!r:.80}")

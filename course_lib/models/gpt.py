@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from course_lib.attention import causal_mask
+from course_lib.attention import _check_sizes, causal_mask
 from course_lib.layers import EncoderBlock
 from course_lib.models.seq2seq import _check_tokens
 from course_lib.positions import LearnedPositions
@@ -115,6 +115,7 @@ class GPT(nn.Module):
 
     def initial_state(self, batch_size: int) -> Float[Tensor, "batch block 2 head 0 d_k"]:
         """The state from which step begins, in which no token has been seen."""
+        _check_sizes(0, batch_size=batch_size)
         config = self.config
         d_k = config.d_model // config.num_heads
         return self.norm.weight.new_empty(batch_size, config.num_blocks, 2, config.num_heads, 0, d_k)
@@ -156,6 +157,10 @@ class GPT(nn.Module):
         return self.dropout(x)
 
     def _check_state(self, state: Tensor, batch_size: int) -> None:
+        if not isinstance(state, Tensor):
+            raise TypeError(
+                f"state must be a tensor, as initial_state and step give it, got {type(state).__name__}"
+            )
         expected = tuple(self.initial_state(batch_size).shape)
         if state.ndim != 6 or state[..., :0, :].shape != expected:
             raise ValueError(

@@ -4,13 +4,20 @@ From top to bottom: the configuration, what the encoder hands over, the model, a
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from course_lib.attention import _numbers_are_known, causal_mask, padding_mask
+from course_lib.attention import (
+    _check_dropout,
+    _check_flags,
+    _check_sizes,
+    _numbers_are_known,
+    causal_mask,
+    padding_mask,
+)
 from course_lib.layers import DecoderBlock, EncoderBlock
 from course_lib.models.seq2seq import _check_lengths, _check_tokens
 from course_lib.positions import LearnedPositions, sinusoidal_positions
@@ -45,6 +52,12 @@ class TransformerConfig:
     pad_id: int = 0
 
     def __post_init__(self):
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        kinds = {field.name: field.type for field in fields(self)}
+        _check_sizes(0, pad_id=self.pad_id)
+        _check_sizes(1, **{name: values[name] for name in kinds if kinds[name] is int and name != "pad_id"})
+        _check_flags(**{name: values[name] for name in kinds if kinds[name] is bool})
+        _check_dropout(self.dropout)
         if self.positions not in ("sinusoidal", "learned"):
             raise ValueError(f"positions is {self.positions!r}; choose 'sinusoidal' or 'learned'")
         if self.shared_embedding and self.source_vocab_size != self.target_vocab_size:
@@ -85,6 +98,8 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
+        if not isinstance(config, TransformerConfig):
+            raise TypeError(f"config must be a TransformerConfig(...), got {type(config).__name__}")
         self.config = config
         d_model = config.d_model
         self.source_embedding = nn.Embedding(config.source_vocab_size, d_model)
@@ -167,7 +182,9 @@ class Transformer(nn.Module):
         """Feed one token and return (logits of the next one, new state); begin with memory.initial_state.
 
         The state holds the keys and values of all positions so far, of each decoder block.
+        Raises ValueError and TypeError as encode does, and where token, state and memory do not fit.
         """
+        self._check_step(token, state, memory)
         x = self._embed(token[:, None], "target", offset=state.shape[-2])
         pasts = []
         for block, past, projected in zip(
@@ -211,6 +228,22 @@ class Transformer(nn.Module):
             lengths = source.new_full((len(source),), source.shape[1])
         _check_lengths(lengths, source)
         return lengths
+
+    def _check_step(self, token: Tensor, state: Tensor, memory: TransformerMemory) -> None:
+        if not isinstance(memory, TransformerMemory) or not isinstance(state, Tensor):
+            raise TypeError(
+                f"step takes token, state and memory, and memory comes from encode; got "
+                f"{type(token).__name__}, {type(state).__name__} and {type(memory).__name__}"
+            )
+        _check_tokens(token, self.config.target_vocab_size, "token", axes=("batch",))
+        expected = memory.initial_state.shape
+        fits = state.dim() == 6 and state[..., :0, :].shape == expected
+        if not fits or len(token) != expected[0] or expected[1] != len(self.decoder_blocks):
+            raise ValueError(
+                f"memory holds {expected[0]} sentences, so token must be of shape ({expected[0]},) and state "
+                f"of {tuple(expected)}, with the number of positions seen in the place of 0; got "
+                f"{tuple(token.shape)} and {tuple(state.shape)}"
+            )
 
     def _check_target(self, target: Tensor, memory: TransformerMemory) -> None:
         _check_tokens(target, self.config.target_vocab_size, "target")

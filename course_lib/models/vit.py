@@ -12,7 +12,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from course_lib.attention import _check_dtypes, _check_sizes, _numbers_are_known
+from course_lib.attention import (
+    _check_dropout,
+    _check_dtypes,
+    _check_flags,
+    _check_sizes,
+    _numbers_are_known,
+)
 from course_lib.layers import EncoderBlock
 from course_lib.positions import LearnedPositions
 
@@ -73,7 +79,9 @@ class ViTConfig:
             raise ValueError(f"image_size is {size}; give the side of a square image, or (height, width)")
         _check_sizes(1, height=size[0], width=size[1], patch_size=self.patch_size)
         _check_sizes(1, num_classes=self.num_classes, num_channels=self.num_channels)
-        _check_sizes(1, num_blocks=self.num_blocks)
+        _check_sizes(1, num_blocks=self.num_blocks, d_model=self.d_model, d_ff=self.d_ff)
+        _check_sizes(1, num_heads=self.num_heads)
+        _check_dropout(self.dropout)
         _check_divisible(*size, self.patch_size)
         if self.readout not in ("mlp", "linear"):
             raise ValueError(f"readout is {self.readout!r}; choose 'mlp' or 'linear'")
@@ -102,6 +110,8 @@ class ViT(nn.Module):
 
     def __init__(self, config: ViTConfig):
         super().__init__()
+        if not isinstance(config, ViTConfig):
+            raise TypeError(f"config must be a ViTConfig(...), got {type(config).__name__}")
         self.config = config
         d_model = config.d_model
         rows, columns = config.grid
@@ -225,6 +235,7 @@ def attention_rollout(
         raise TypeError(f"maps must be what record_attention gives, got {type(maps).__name__}")
     if not maps:
         raise ValueError("maps is empty: call the model inside `with record_attention(model) as maps:`")
+    _check_flags(identity=identity)
     first = next(iter(maps.values()))
     for name, weights in maps.items():
         if isinstance(weights, list):
@@ -240,6 +251,8 @@ def attention_rollout(
                 f"{tuple(first.shape)}; rollout multiplies self-attention of blocks that follow each other, "
                 f"(batch, head, position, position): pick an encoder's maps"
             )
+        if weights.numel() == 0 or not weights.isfinite().all():
+            raise ValueError(f"{name!r} has no weights, or NaN or infinite ones; find where they come from")
     own = torch.eye(first.shape[-1], dtype=first.dtype, device=first.device)
     rollout = own.expand(first.shape[0], -1, -1)
     for weights in maps.values():

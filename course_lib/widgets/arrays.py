@@ -1,5 +1,6 @@
 """What a view accepts: arrays, labels, masks and gold pairs, checked and in one form."""
 
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -136,7 +137,12 @@ def as_pairs(gold: Any, num_queries: int, num_keys: int, axes: Axes = _AXES) -> 
     if gold is None:
         return []
     if isinstance(gold, set | frozenset) or _is_pair_list(gold, num_queries, num_keys):
-        pairs = sorted((int(query), int(key)) for query, key in gold)
+        try:
+            pairs = sorted((operator.index(query), operator.index(key)) for query, key in gold)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"gold must hold pairs of whole numbers, ({axes.row}, {axes.column}), got {gold!r:.80}"
+            ) from None
     else:
         matrix = as_array(gold, "gold")
         if matrix.shape != (num_queries, num_keys) or not np.isin(matrix, (0, 1)).all():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import product
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ def compare(
     Raises:
         ValueError: shapes that differ, an empty array, more numbers than fit, NaN in the reference.
     """
+    if not isinstance(atol, Real) or not 0 <= atol < math.inf:
+        raise ValueError(f"atol={atol!r}: give a number of at least 0.")
     left, right = as_array(mine, "mine"), as_array(reference, "reference")
     if left.shape != right.shape:
         hint = ""

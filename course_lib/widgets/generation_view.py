@@ -1,6 +1,7 @@
 """generation_view: generation step by step, with the distribution behind each token."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ def generation_view(
         raise ValueError(f"temperature={temperature} is outside 0 to 3.")
     if not 0.05 <= top_p <= 1:
         raise ValueError(f"top_p={top_p} is outside 0.05 to 1.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k={top_k}: keep at least one token, or None for all.")
+    if top_k is not None and (not isinstance(top_k, Integral) or isinstance(top_k, bool) or top_k < 1):
+        raise ValueError(f"top_k={top_k!r}: keep at least one token, or None for all.")
     if cache is not None and (len(cache) != 3 or min(cache) < 1):
         raise ValueError(f"cache={cache}: give (layers, heads, d_k), each at least 1.")
     checked = [_step(step, number) for number, step in enumerate(steps)]
