@@ -119,6 +119,40 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(block(x), block(x))
 
 
+@pytest.mark.parametrize("block, places", [(EncoderBlock, 4), (DecoderBlock, 6)])
+def test_dropout_reaches_every_place_where_it_acts(block, places):
+    for given, wanted in (((0.3,), 0.3), ((), 0.0)):
+        modules = list(block(D_MODEL, HEADS, D_FF, *given).modules())
+        shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
+        shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
+        assert shares == [wanted] * places
+
+
+@pytest.mark.parametrize("block", [EncoderBlock, DecoderBlock])
+def test_blocks_are_pre_norm_with_relu_unless_told_otherwise(block):
+    torch.manual_seed(0)
+    usual, told = block(D_MODEL, HEADS, D_FF), block(D_MODEL, HEADS, D_FF, 0.0, True, "relu")
+    told.load_state_dict(usual.state_dict())
+    x = torch.randn(BATCH, TARGET, D_MODEL)
+    given = (x,) if block is EncoderBlock else (x, torch.randn(BATCH, SOURCE, D_MODEL))
+    assert torch.equal(usual(*given), told(*given))
+    assert torch.equal(FeedForward(D_MODEL, D_FF).activation(x), x.clamp(min=0))
+    residual = ResidualConnection(D_MODEL)
+    assert torch.equal(residual(x, lambda x: x), x + residual.norm(x))
+
+
+def test_weights_begin_as_glorots_and_biases_at_zero():
+    torch.manual_seed(0)
+    layers = nn.ModuleList([FeedForward(101, 211), MultiHeadAttention(201, 3)])
+    linears = [module for module in layers.modules() if isinstance(module, nn.Linear)]
+    assert len(linears) == 6
+    for linear in linears:
+        bound = math.sqrt(6 / sum(linear.weight.shape))
+        assert 0.99 * bound < linear.weight.abs().max() < 1.0001 * bound
+        assert abs(linear.weight.std() / bound * math.sqrt(3) - 1) < 0.02
+        assert (linear.bias == 0).all()
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

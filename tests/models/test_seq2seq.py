@@ -1,5 +1,7 @@
 """The recurrent translator: against torch's own GRU cell, against itself step by step, and in batches."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -172,6 +174,48 @@ def test_every_parameter_gets_a_gradient(batch, attention):
     model(*batch, LENGTHS).logsumexp(-1).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_defaults_and_that_a_configuration_stays():
+    """Weights that were stored for the defaults must still fit."""
+    defaults = Seq2SeqConfig(13, 11)
+    assert defaults == Seq2SeqConfig(13, 11, 256, 512, 256, True, True, True, 0.0)
+    memory = make_model().encode(torch.full((3, 7), 4), LENGTHS)
+    for given, name in ((defaults, "hidden_size"), (memory, "initial_state")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(given, name, 6)
+
+
+def test_the_smallest_model_works():
+    model = Seq2Seq(Seq2SeqConfig(1, 1, 1, 1, 1, bidirectional=False)).eval()
+    tokens = torch.zeros(1, 1, dtype=torch.long)
+    assert model(tokens, tokens, torch.tensor([1])).shape == (1, 1, 1)
+
+
+def test_embeddings_begin_so_that_the_first_logits_are_modest():
+    torch.manual_seed(0)
+    model = Seq2Seq(Seq2SeqConfig(503, 701, 101, 38, 23))
+    for embedding in (model.source_embedding, model.target_embedding):
+        assert abs(embedding.weight.std() * 101**0.5 - 1) < 0.02
+
+
+def test_dropout_acts_on_embeddings_states_and_the_readout(batch):
+    """With seven of eight numbers dropped, each place that is passed by is seen."""
+    model, seen = make_model(dropout=0.875).train(), []
+    model.dropout.register_forward_hook(lambda module, given, made: seen.append(tuple(given[0].shape)))
+    source, target = batch
+    model(source, target, LENGTHS)
+    assert seen == [
+        (BATCH, SOURCE, EMBEDDING),
+        (BATCH, SOURCE, HIDDEN),
+        (BATCH, TARGET, EMBEDDING),
+        (BATCH, TARGET, EMBEDDING),  # before the output, which is as wide as an embedding
+    ]
+    assert model.dropout.p == 0.875
+    seen.clear()
+    memory = model.encode(source, LENGTHS)
+    model.step(target[:, 0], memory.initial_state, memory)
+    assert seen[2:] == [(BATCH, EMBEDDING)] * 2
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

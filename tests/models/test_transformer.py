@@ -1,13 +1,14 @@
 """The Transformer: against torch.nn.Transformer, cached steps against the teacher-forced pass, bad calls."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from course_lib.attention import causal_mask, record_attention
+from course_lib.attention import MultiHeadAttention, causal_mask, record_attention
 from course_lib.models.transformer import Transformer, TransformerConfig
 from tests.torch_twins import copy_block, shake
 
@@ -175,6 +176,33 @@ def test_first_logits_are_modest():
     model = Transformer(TransformerConfig(SOURCE_VOCAB, 1009)).eval()
     source, target = make_batch()
     assert 0.3 < model(source, target, LENGTHS).std() < 3
+
+
+def test_defaults_and_that_a_configuration_stays():
+    """Weights that were stored for the defaults must still fit."""
+    config = TransformerConfig(17, 19)
+    assert config == TransformerConfig(
+        17, 19, 256, 4, 3, 1024, 0.1, 256, True, "sinusoidal", True, False, pad_id=0
+    )
+    memory = make().encode(make_batch()[0], LENGTHS)
+    for given, name in ((config, "num_blocks"), (memory, "states")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(given, name, 7)
+
+
+def test_dropout_reaches_every_place_where_it_acts():
+    modules = list(make(dropout=0.3).modules())
+    shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
+    shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
+    assert shares == [0.3] * (1 + 4 * BLOCKS + 6 * BLOCKS)
+    model, (source, target) = make(dropout=0.3), make_batch()
+    assert torch.equal(model(source, target, LENGTHS), model(source, target, LENGTHS))
+    model.train()
+    nn.init.zeros_(model.position_code)
+    embedded = model._embed(source, "source")
+    kept = embedded != 0
+    assert 0.6 < kept.double().mean() < 0.8
+    assert_close(embedded[kept], (model.source_embedding(source) * D_MODEL**0.5 / 0.7)[kept])
 
 
 def test_copies_and_state_dict_round_trip():

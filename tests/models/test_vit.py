@@ -1,6 +1,7 @@
 """The Vision Transformer: patches, transformers' ViT, the order of patches, rollout, bad calls."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -249,6 +250,33 @@ def test_dropout_acts_in_training_alone():
     assert torch.equal(model(images), model(images))
     model.train()
     assert not torch.allclose(model(images), model(images))
+
+
+def test_defaults_and_that_a_configuration_stays():
+    """Weights that were stored for the defaults must still fit."""
+    config = ViTConfig(15, 3, 5)
+    assert config == ViTConfig(15, 3, 5, 3, 64, 4, 4, 128, 0.0, "mlp")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.num_blocks = 7
+
+
+def test_dropout_reaches_every_place_where_it_acts():
+    modules = list(make(dropout=0.3).modules())
+    shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
+    shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
+    assert shares == [0.3] * (1 + 4 * BLOCKS)
+
+
+def test_the_smallest_model_works():
+    model = ViT(ViTConfig(1, 1, 1, 1, 1, 1, 1, 1)).eval()
+    assert model(torch.rand(1, 1, 1, 1)).shape == (1, 1)
+    assert image_to_patches(torch.rand(1, 1, 1, 1), 1).shape == (1, 1, 1)
+
+
+def test_class_vector_and_positions_begin_small():
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(15, 3, CLASSES, d_model=5000))
+    assert abs(model.class_vector.std() / 0.02 - 1) < 0.05 and abs(model.class_vector.mean()) < 0.002
 
 
 def test_state_dict_round_trip():
