@@ -128,6 +128,25 @@ def test_dropout_reaches_every_place_where_it_acts(block, places):
         assert shares == [wanted] * places
 
 
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("block, places", [(EncoderBlock, 3), (DecoderBlock, 4)])
+def test_every_dropout_is_called_once_in_a_pass(block, places, norm_first):
+    layer, called = block(D_MODEL, HEADS, D_FF, 0.3, norm_first), []
+    for name, module in layer.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    x = torch.randn(BATCH, TARGET, D_MODEL)
+    layer(*((x,) if block is EncoderBlock else (x, torch.randn(BATCH, SOURCE, D_MODEL))))
+    assert len(called) == len(set(called)) == places
+
+
+@pytest.mark.parametrize("block", [EncoderBlock, DecoderBlock])
+def test_blocks_take_each_activation(block):
+    for name, kind in (("relu", nn.ReLU), ("gelu", nn.GELU), ("gelu_tanh", nn.GELU)):
+        layer = block(D_MODEL, HEADS, D_FF, activation=name)
+        assert isinstance(layer.feed_forward.activation, kind)
+
+
 @pytest.mark.parametrize("block", [EncoderBlock, DecoderBlock])
 def test_blocks_are_pre_norm_with_relu_unless_told_otherwise(block):
     torch.manual_seed(0)
@@ -153,6 +172,14 @@ def test_weights_begin_as_glorots_and_biases_at_zero():
         assert (linear.bias == 0).all()
 
 
+def decode(x):
+    return DecoderBlock(33, 3, 13)(x, torch.randn(2, 7, 33))
+
+
+def decoder_step(x):
+    return DecoderBlock(33, 3, 13).step(x, torch.empty(2, 2, 3, 0, 11), torch.randn(2, 7, 33))
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -161,13 +188,18 @@ def test_weights_begin_as_glorots_and_biases_at_zero():
         (lambda: FeedForward(33, 13, activation="tanh"), "choose 'relu', 'gelu' or 'gelu_tanh'"),
         (lambda: EncoderBlock(33, 3, 13)(torch.randn(7, 33)), "batch, position, width"),
         (lambda: EncoderBlock(33, 3, 13)(torch.randn(2, 7, 31)), "31"),
+        (lambda: decode(torch.randn(5, 33)), r"batch, position, width.*got shape \(5, 33\)"),
+        (lambda: decode(torch.randn(2, 5, 31)), r"x has shape \(2, 5, 31\)"),
+        (lambda: decoder_step(torch.randn(5, 33)), r"batch, position, width.*got shape \(5, 33\)"),
+        (lambda: decoder_step(torch.randn(2, 5, 31)), r"x has shape \(2, 5, 31\)"),
         (lambda: DecoderBlock(33, 3, 13)(torch.randn(2, 5, 33), torch.randn(2, 7, 31)), "31"),
         (lambda: DecoderBlock(33, 3, 13)(torch.randn(2, 5, 33), torch.randn(3, 7, 33)), r"\(3, 3, 7, 11\)"),
     ],
 )
 def test_bad_calls_speak_to_a_learner(unchecked_shapes, call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as raised:
         call()
+    assert raised.traceback[-1].path.name in ("attention.py", "layers.py")  # the words are our own
 
 
 def test_gelu_tanh_is_the_formula_and_not_the_exact_gelu():
