@@ -89,6 +89,7 @@ BAD_CALLS = [
     ("sliding_window_mask(3.5, 1)", V, ["length", WHOLE, "3.5"]),
     ("sliding_window_mask(5, None)", V, ["window", WHOLE, "None"]),
     ("padding_mask([])", V, ["one whole number for each sentence", "[]"]),
+    ("padding_mask(torch.zeros(0, dtype=torch.int64))", V, ["one whole number for each sentence"]),
     ("padding_mask(5)", V, ["one whole number for each sentence", "got 5"]),
     ("padding_mask(None)", V, ["one whole number for each sentence", "None"]),
     ("padding_mask([None])", V, ["one whole number for each sentence", "[None]"]),
@@ -111,6 +112,7 @@ BAD_CALLS = [
     ("padding_mask([3, 4], -1)", V, ["max_length", "at least 0", "-1"]),
     ("causal_mask(3, device='moon')", V, ["device", "this machine has", "'moon'"]),
     ("causal_mask(3, 5, 77)", V, ["device", "this machine has", "77"]),
+    ("causal_mask(3, device=0.5)", V, ["device", "this machine has", "0.5"]),
     ("causal_mask(3, device='cuda:77')", V, ["device", "this machine has", "'cuda:77'"]),
     ("sliding_window_mask(5, 2, 'moon')", V, ["device", "this machine has", "'moon'"]),
     # masked_softmax and its mask
@@ -162,6 +164,7 @@ BAD_CALLS = [
     ("additive_score(t(5, 7), t(3, 7), [1.0] * 7)", T, ["score_weight", "list"]),
     # scaled dot-product attention
     ("attend(t(5, 7), t(3, 7), t(5, 11))", V, ["one value for each key", "(3, 7)", "(5, 11)", "3 keys"]),
+    ("attend(t(5, 0), t(3, 0), t(3, 13))", V, ["width of at least 1", "(5, 0)", "(3, 0)"]),
     ("attend(t(5, 7), t(3, 11), t(3, 13))", V, ["width", "(5, 7)", "(3, 11)"]),
     ("attend(t(2, 5, 7), t(3, 5, 7), t(3, 5, 7))", V, [AXES, "(2, 5, 7)", "(3, 5, 7)"]),
     ("attend(t(2, 5, 7), t(2, 3, 7), t(3, 11))", V, [AXES, "(2, 3, 7)", "(3, 11)"]),
@@ -191,6 +194,7 @@ BAD_CALLS = [
     ("add(key=(3, 5, 11), value=(3, 5, 17))", V, [AXES, "(2, 3, 13)", "(3, 5, 13)"]),
     ("add(query=t(2, 3, 7).double())", T, [DTYPE, "query torch.float64 (2, 3, 7)", "torch.float32 (13, 7)"]),
     ("add(query=torch.tensor(1.0))", V, ["query has shape ()"]),
+    ("add(query=(7,))", V, ["query has shape (7,)"]),
     ("add(mask=allow(5, 3))", V, ["(5, 3)", "(2, 3, 5)"]),
     ("AdditiveAttention(0, 5, 7)", V, ["query_size", "at least 1", "got 0"]),
     ("AdditiveAttention(5, 7.5, 7)", V, ["key_size", WHOLE, "7.5"]),
@@ -266,6 +270,24 @@ def test_bad_calls_say_what_was_wrong(call, error, words):
         assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
 
 
+@pytest.mark.parametrize(
+    "scores, mask",
+    [
+        ((2, 3, 5, 7), (11, 5, 7)),  # three axes, but of no sentence's
+        ((2, 5, 7), (2, 7, 7)),  # a mask for each sentence, and scores without heads
+        ((2, 3, 5, 7), (2, 5)),  # of sentences, but not of keys
+        ((2, 3, 5, 7), (11, 7)),  # of keys, but not of sentences
+        ((2, 3, 5, 7), (2, 1, 7, 7)),
+        ((3, 5), (5, 3)),
+    ],
+    ids=str,
+)
+def test_no_hint_is_given_where_none_fits(scores, mask):
+    with pytest.raises(ValueError, match="does not broadcast") as raised:
+        attention.masked_softmax(t(*scores), allow(*mask))
+    assert str(raised.value).endswith("whose last two axes are query and key")
+
+
 # What is at the edge and works: a refusal here would be a mistake as well.
 GOOD_CALLS = {
     "causal_mask(0)": (0, 0),
@@ -280,6 +302,7 @@ GOOD_CALLS = {
         3,
         7,
     ),
+    "add((3, 7), (5, 11), (5, 17))[0]": (3, 17),
     "padding_mask([0, 0])": (2, 1, 1, 0),
     "padding_mask(range(1, 6), 7)": (5, 1, 1, 7),
     "sliding_window_mask(0, 1)": (0, 0),

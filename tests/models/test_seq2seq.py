@@ -72,6 +72,21 @@ def test_a_sentence_gives_the_same_alone_and_in_a_padded_batch(batch, attention,
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
 
 
+def test_a_batch_may_be_wider_than_its_longest_sentence(batch):
+    model = make_model()
+    source, target = batch
+    wider = nn.functional.pad(source, (0, 4))
+    torch.testing.assert_close(model(wider, target, LENGTHS), model(source, target, LENGTHS))
+    assert model.encode(wider, LENGTHS).states.shape == (BATCH, SOURCE + 4, HIDDEN)
+
+
+def test_tokens_and_lengths_may_be_whole_numbers_of_32_bits(batch):
+    model = make_model()
+    source, target = batch
+    half = model(source.int(), target.int(), LENGTHS.int())
+    assert torch.equal(half, model(source, target, LENGTHS))
+
+
 @pytest.mark.parametrize(("attention", "bidirectional"), KINDS)
 def test_padding_is_never_read_and_real_words_are(batch, attention, bidirectional):
     model = make_model(attention, bidirectional)

@@ -170,6 +170,18 @@ def test_record_names_each_map_and_matches_the_steps():
     assert_close(torch.cat(stepped["decoder_blocks.1.cross_attention"], dim=2), cross)
 
 
+def test_the_target_may_fill_the_positions_and_no_more():
+    model = make(max_length=TARGET)
+    source, target = make_batch()
+    memory = model.encode(source, LENGTHS)
+    whole, state = model.decode(target, memory), memory.initial_state
+    for position in range(TARGET):
+        logits, state = model.step(target[:, position], state, memory)
+    assert_close(logits, whole[:, -1])
+    with pytest.raises(ValueError, match="target has 14 positions, but the model has codes for 13"):
+        model.step(target[:, 0], state, memory)
+
+
 def test_first_logits_are_modest():
     """The scale of the embedding and its tying do not make a fresh model sure of anything."""
     torch.manual_seed(0)

@@ -414,6 +414,8 @@ BAD_CALLS = [
     ("see(image(2, 3, 15, 21, dtype=torch.float32))", T, ["images torch.float32", "tensor.to(dtype)"]),
     ("see(image(2, 3, 15, 21).numpy())", T, ["images must be a floating-point tensor", "ndarray"]),
     ("see(image(2, 3, 15, 21) * 255)", V, ["images hold 255", "0 to 1", "divide bytes"]),
+    ("see(image(2, 3, 15, 21) * -255)", V, ["images hold 255", "0 to 1", "divide bytes"]),
+    ("see(image(2, 3, 15, 21) * 32.5)", V, ["images hold 32.5"]),
     ("see(image(2, 15, 21, 3))", V, ["(2, 15, 21, 3)", "channels stand last", "images.permute(0, 3, 1, 2)"]),
     ("see(image(15, 21, 3))", V, ["images.permute(2, 0, 1)[None]"]),
     ("see(image(3, 15, 21))", V, ["One image needs the axis of the batch", "images[None]"]),
@@ -428,6 +430,7 @@ BAD_CALLS = [
     ("roll({'a': [image(2, 3, 5, 5)] * 2})", V, ["'a' was called 2 times", "anew for each pass"]),
     ("roll({'a': image(2, 3, 5, 7)})", V, ["'a'", "(2, 3, 5, 7)", "an encoder's maps"]),
     ("roll({'a': image(2, 3, 5, 5), 'b': image(2, 3, 7, 7)})", V, ["'b'", "(2, 3, 7, 7)", "(2, 3, 5, 5)"]),
+    ("roll({'a': image(2, 3, 5, 5), 'b': image(7, 3, 5, 5)})", V, ["'b'", "(7, 3, 5, 5)", "(2, 3, 5, 5)"]),
     ("roll({'a': image(3, 5, 5)})", V, ["(3, 5, 5)", "(batch, head, position, position)"]),
     ("roll({'a': image(2, 3, 5, 5).numpy()})", T, ["floating-point tensor", "ndarray"]),
 ]
@@ -441,6 +444,23 @@ def test_bad_calls_speak_to_a_learner(call, error, words):
     assert raised.traceback[-1].path.name in ("vit.py", "attention.py")  # the words are our own
     for word in words:
         assert word in str(raised.value), f"{word!r} is missing from: {raised.value}"
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("shape", [(2, 15, 21), (2, 3), (7,), (2, 11, 18, 21), (1, 2, 3, 15, 21)], ids=str)
+def test_no_hint_is_given_where_none_fits(shape):
+    with pytest.raises(ValueError, match="after the batch") as raised:
+        see(image(*shape))
+    assert str(raised.value).endswith(f"got {shape}")
+
+
+def test_pixels_of_32_are_let_through():
+    assert see(image(2, 3, 15, 21) * 32).isfinite().all()
+
+
+def test_rollout_stays_where_the_maps_are():
+    """PyTorch's "meta" is a device without numbers: enough to see where a tensor is."""
+    assert attention_rollout({"a": torch.empty(2, 3, 5, 5, device="meta")}).device.type == "meta"
 
 
 def test_maps_of_several_numbers_of_heads_roll_out():
