@@ -53,13 +53,13 @@ REASONS = HERE / "mutants.toml"
 ATTENTION = ("test_attention", "test_attention_errors", "test_attention_recording", "test_attention_parity")
 POSITIONS = ("test_positions", "test_positions_errors", "test_positions_parity")
 TESTS = {
-    "attention": (*ATTENTION, "test_layers", "models/test_vit"),
-    "positions": (*POSITIONS, "test_layers", "models/test_gpt"),
+    "attention": (*ATTENTION, "test_layers"),
+    "positions": (*POSITIONS, "test_layers"),
     "layers": ("test_layers", "models/test_transformer", "models/test_gpt"),
     "decoding": ("test_decoding", "test_beam_search"),
-    "models.seq2seq": ("models/test_seq2seq", "test_decoding", "models/test_transformer", "models/test_gpt"),
-    "models.transformer": ("models/test_transformer", "test_beam_search"),
-    "models.gpt": ("models/test_gpt", "test_generation"),
+    "models.seq2seq": ("models/test_seq2seq", "test_decoding"),
+    "models.transformer": ("models/test_transformer",),
+    "models.gpt": ("models/test_gpt",),
     "models.vit": ("models/test_vit",),
 }
 # What the tests need and is slow to import; none of it imports the course.
@@ -401,7 +401,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, fate in examine(module, mutants, sources[module], options.jobs, Path(folder)):
                 fates[name] = fate
-                if len(fates) % 50 == 0:
+                if len(fates) % 10 == 0:
                     remember(module, sources[module], fates)
         remember(module, sources[module], fates)
         results[module] = summary(module, everything[module], fates, time.monotonic() - start)
