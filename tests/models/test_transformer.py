@@ -182,6 +182,26 @@ def test_the_target_may_fill_the_positions_and_no_more():
         model.step(target[:, 0], state, memory)
 
 
+def test_memory_and_state_of_a_model_with_other_blocks_are_refused():
+    model, other = make(), make(num_blocks=BLOCKS - 1)
+    source, target = make_batch()
+    mine, foreign = model.encode(source, LENGTHS), other.encode(source, LENGTHS)
+    for call in (
+        lambda: model.decode(target, foreign),
+        lambda: model.step(target[:, 0], mine.initial_state, foreign),
+        lambda: model.step(target[:, 0], foreign.initial_state, mine),
+    ):
+        with pytest.raises(ValueError, match="shorter than"):
+            call()
+
+
+def test_embeddings_begin_with_a_variance_of_one_in_d_model():
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(503, 701, d_model=100, tied_output=False))
+    for embedding in (model.source_embedding, model.target_embedding):
+        assert abs(embedding.weight.std() * 10 - 1) < 0.02
+
+
 def test_first_logits_are_modest():
     """The scale of the embedding and its tying do not make a fresh model sure of anything."""
     torch.manual_seed(0)
