@@ -50,6 +50,11 @@ def heads(*tensors, **kwargs):
     return MultiHeadAttention(6, 3)(*tensors, **kwargs)
 
 
+def of_heads(num_keys, num_values):
+    """Keys and values as the layer above would project them."""
+    return t(2, 3, num_keys, 2), t(2, 3, num_values, 2)
+
+
 def record(module):
     with attention.record_attention(module):
         pass
@@ -237,6 +242,13 @@ BAD_CALLS = [
     ("heads((2, 5, 6), (1, 5, 6))", V, ["(2, 5, 6)", "(1, 5, 6)"]),
     ("heads((2, 5, 6), (2, 3, 6), (2, 7, 6))", V, ["3 keys and 7 values"]),
     ("heads((2, 5, 6), None, (2, 5, 6))", V, ["value without a key"]),
+    ("heads((2, 5, 6), (2, 7, 6), projected=of_heads(7, 7))", V, ["give either, not both"]),
+    ("heads((2, 5, 6), None, (2, 7, 6), projected=of_heads(7, 7))", V, ["give either, not both"]),
+    ("heads((2, 5, 6), projected=of_heads(7, 3))", V, ["7 keys and 3 values"]),
+    ("heads((5, 5, 6), projected=of_heads(7, 7))", V, ["query of each head (5, 3, 5, 2)", "(2, 3, 7, 2)"]),
+    ("MultiHeadAttention(6, 3).project(t(2, 5, 6), t(2, 7, 6))", V, ["5 keys and 7 values"]),
+    ("MultiHeadAttention(6, 3).project(t(5, 6))", V, ["key", "(batch, position, width)", "(5, 6)"]),
+    ("MultiHeadAttention(6, 3).project(t(2, 5, 6), t(2, 5, 7))", V, ["value has shape (2, 5, 7)"]),
     ("heads((2, 5, 6), allow(5, 5))", T, ["key torch.bool (5, 5)", "mask=..."]),
     ("heads(t(2, 5, 6).double())", T, [DTYPE, "query torch.float64 (2, 5, 6)", "torch.float32 (6, 6)"]),
     ("heads((2, 5, 6), t(2, 3, 6).double())", T, [DTYPE, "key torch.float64 (2, 3, 6)"]),
@@ -317,6 +329,7 @@ GOOD_CALLS = {
     "heads((2, 0, 6))": (2, 0, 6),
     "heads((0, 5, 6), mask=allow(5, 5))": (0, 5, 6),
     "heads((2, 5, 6), (2, 0, 6))": (2, 5, 6),
+    "heads((2, 5, 6), projected=of_heads(7, 7))": (2, 5, 6),
     "heads((2, 5, 6), mask=allow(3, 5, 5))": (2, 5, 6),  # three heads
     "MultiHeadAttention(1, 1)(t(1, 1, 1))": (1, 1, 1),
 }
