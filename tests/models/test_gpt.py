@@ -295,6 +295,10 @@ def test_dropout_reaches_every_place_where_it_acts():
     shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
     shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
     assert shares == [0.3] * (1 + 4 * BLOCKS)
+    model, called = make(dropout=0.3), []
+    model.dropout.register_forward_hook(lambda module, given, made: called.append(tuple(made.shape)))
+    model(make_tokens())
+    assert called == [(BATCH, LENGTH, D_MODEL)]
 
 
 @pytest.mark.parametrize("positions, d_model", [("learned", 1), ("rotary", 2)])

@@ -265,6 +265,10 @@ def test_dropout_reaches_every_place_where_it_acts():
     shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
     shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
     assert shares == [0.3] * (1 + 4 * BLOCKS)
+    model, called = make(dropout=0.3), []
+    model.dropout.register_forward_hook(lambda module, given, made: called.append(tuple(made.shape)))
+    model(make_images())
+    assert called == [(BATCH, POSITIONS, D_MODEL)]
 
 
 def test_the_smallest_model_works():
@@ -396,6 +400,7 @@ BAD_CALLS = [
     ("image_to_patches(image(2, 3, 15, 20), 3)", V, ["15 by 20 pixels", "patches of 3 by 3", "crop or pad"]),
     ("image_to_patches(image(2, 3, 16, 21), 3)", V, ["16 by 21 pixels"]),
     ("image_to_patches(image(2, 3, 0, 21), 3)", V, ["0 by 21 pixels"]),
+    ("image_to_patches(image(2, 3, 21, 0), 3)", V, ["21 by 0 pixels"]),
     ("image_to_patches(image(3, 15, 21), 3)", V, ["(batch, channel, height, width)", "(3, 15, 21)"]),
     ("image_to_patches(image(2, 3, 15, 21).numpy(), 3)", V, ["got ndarray"]),
     ("image_to_patches(image(2, 3, 15, 21), 0)", V, ["patch_size must be an int of at least 1", "got 0"]),
