@@ -135,6 +135,31 @@ def test_decoder_step_equals_torch_gru_cell_with_the_same_weights(batch, attenti
     torch.testing.assert_close(state, cell(inputs, memory.initial_state), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_initial_state_is_made_of_the_last_state_of_each_direction(batch, bidirectional):
+    model = make_model(bidirectional=bidirectional)
+    memory = model.encode(batch[0], LENGTHS)
+    for row, length in enumerate(LENGTHS):
+        states, _ = model.encoder(model.source_embedding(batch[0][row, :length]))
+        last = states[-1]  # forwards it ends at the last word, backwards at the first
+        if bidirectional:
+            last = torch.cat([states[-1, : HIDDEN // 2], states[0, HIDDEN // 2 :]])
+        expected = torch.tanh(model.initial_state.weight @ last + model.initial_state.bias)
+        torch.testing.assert_close(memory.initial_state[row], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_logits_are_the_formula(batch, attention):
+    model = make_model(attention)
+    memory = model.encode(batch[0], LENGTHS)
+    embedded = model.target_embedding(batch[1][:, 0])
+    state, context = model.decoder_step(model.from_token(embedded), memory.initial_state, memory)
+    features = torch.cat([state, embedded] + ([context] if attention else []), dim=1)
+    hidden = torch.tanh(features @ model.readout.weight.T + model.readout.bias)
+    expected = hidden @ model.target_embedding.weight.T + model.output.bias
+    torch.testing.assert_close(model(*batch, LENGTHS)[:, 0], expected, atol=1e-5, rtol=0)
+
+
 def test_context_is_the_weighted_mean_of_the_encoder_states(batch):
     model = make_model()
     memory = model.encode(batch[0], LENGTHS)
@@ -301,6 +326,9 @@ BAD_CALLS = [
     ("call(source=[[4, 5]])", T, ["source must be a tensor", "got list"]),
     ("call(source=torch.ones(3, 7) > 0)", T, ["source must be a tensor of whole numbers", "torch.bool"]),
     ("call(source=torch.ones(3, 0, dtype=int))", V, ["source has shape (3, 0)", "at least one token"]),
+    ("call(source=LENGTHS)", V, ["source has shape (3,)", "(batch, position)"]),
+    ("call(target=torch.tensor([[0, 11]] * 3))", V, ["target holds the token id 11", "0 to 10"]),
+    ("call(target=torch.tensor([[-1, 4]] * 3))", V, ["target holds the token id -1", "0 to 10"]),
     ("call(target=torch.ones(3, 5))", T, ["target must be a tensor of whole numbers", "torch.float32"]),
     ("call(target=torch.ones(3, 0, dtype=int))", V, ["target has shape (3, 0)", "at least one token"]),
     ("call(target=LENGTHS, lengths=torch.full((3, 5), 4))", V, ["lengths has shape (3, 5)"]),
