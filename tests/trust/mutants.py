@@ -267,7 +267,7 @@ def _without_call(node: ast.Call) -> Iterator[tuple[ast.expr, str]]:
     on = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else None
     if called in OTHER_KIND or called.startswith("super()") or _is_check(node):
         return
-    if on is not None and on.split(".")[0] not in GIVEN:
+    if on is not None and not (on.replace(".", "_").isidentifier() and on.split(".")[0] in GIVEN):
         yield node, on
     elif called.split(".")[-1].islower():  # no class: what is made of sizes is no size
         match node.args:

@@ -296,7 +296,8 @@ def reasons() -> dict[str, dict[str, str]]:
 
 def summary(module: str, mutants: list[Mutant], fates: dict[str, str], seconds: float) -> dict:
     """The counts of one module, its survivors, and entries of mutants.toml that no longer hold."""
-    why = reasons()
+    why, made = reasons(), {mutant.name for mutant in mutants}
+    fates = {name: fate for name, fate in fates.items() if name in made}
     survivors = {name for name, fate in fates.items() if fate == "survived"}
     equivalent = {name for name in fates if name in why["equivalent"]}
     counted = [name for name in fates if name not in equivalent]
@@ -305,7 +306,6 @@ def summary(module: str, mutants: list[Mutant], fates: dict[str, str], seconds: 
         for name in counted
         if name not in survivors
     )
-    made = {mutant.name for mutant in mutants}
     listed = [name for kind in why.values() for name in kind if name.split(":")[0].startswith(module)]
     return {
         "date": datetime.date.today().isoformat(),

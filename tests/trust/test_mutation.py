@@ -60,6 +60,8 @@ def test_changes_of_a_function_by_hand():
         ("x = y[a:b]", {"y[a:b] → (y)[:b]", "y[a:b] → (y)[a:]"}),
         ("x = y.mean(dim=1).exp()", {"y.mean(dim=1).exp() → y.mean(dim=1)", "y.mean(dim=1) → y"}),
         ("x = torch.tanh(y)", {"torch.tanh(y) → y"}),
+        ("x = torch.stack(y).mean(2)", {"torch.stack(y).mean(2) → torch.stack(y)"}),
+        ("x = self.norm(self.f(y))", {"self.norm(self.f(y)) → self.f(y)", "self.f(y) → y"}),
         ("x = a if b else c", {"a if b else c → a", "a if b else c → c"}),
         ("x = a and b or c", {"a and b or c → (a and b) and (c)", "a and b → a", "a and b or c → c"}),
         ("x = name not in ('one', 'two')", {"('one', 'two') → 'two',", "'one' → 'no_one'"}),
