@@ -346,6 +346,7 @@ BAD_CALLS = [
     ("step(state=torch.ones(1, 38), attention=False)", V, ["memory holds 3 sentences", "(1, 38)"]),
     ("step(state=torch.ones(3, 19))", V, ["(3, 38)", "(3, 19)"]),
     ("step(memory=torch.ones(3, 38))", T, ["memory comes from encode", "Tensor and Tensor"]),
+    ("step(state=[0.0] * 38)", T, ["memory comes from encode", "got Tensor, list and Seq2SeqMemory"]),
     ("step(memory=of_another_model())", V, ["no states to attend to", "same model"]),
 ]
 
