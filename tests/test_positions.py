@@ -101,6 +101,19 @@ def test_positions_may_be_any_whole_numbers(dtype):
     assert torch.equal(relative_position_bucket(positions), relative_position_bucket(positions.long()))
 
 
+class Coded(torch.nn.Module):
+    def forward(self, x):
+        return x + sinusoidal_positions(x.shape[1], 6) + alibi_bias(1, x.shape[1], 6)
+
+
+def test_a_number_of_positions_may_be_left_open_for_export(unchecked_shapes):
+    """Exported with 5 positions as an example, and run with 11."""
+    sizes = ({1: torch.export.Dim("position", max=97)},)
+    program = torch.export.export(Coded(), (randn(2, 5, 6),), dynamic_shapes=sizes)
+    x = randn(2, 11, 6)
+    torch.testing.assert_close(program.module()(x), Coded()(x), **EXACT)
+
+
 def test_float32_codes_are_rounded_once_even_far_out():
     far = torch.tensor([99_991, 1_000_003])
     exact = sinusoidal_positions(far, 14, dtype=torch.float64)

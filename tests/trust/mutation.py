@@ -5,6 +5,7 @@
     python -m tests.trust.mutation --sample 300         a sample, the same for the same --seed
     python -m tests.trust.mutation --only "dim="        those whose name holds this
     python -m tests.trust.mutation --again              those that are not known to be killed
+    python -m tests.trust.mutation --again --sample 0   none; count anew, after a change of mutants.toml
 
 Each mutant runs in a process of its own, forked from one that has imported PyTorch, but nothing of the
 course: the child puts the changed source in the place of the file, and runs the tests that reach the changed
@@ -256,6 +257,8 @@ def examine(
     module: str, mutants: list[Mutant], source: str, jobs: int, folder: Path
 ) -> Iterator[tuple[str, str]]:
     """Run the tests on each mutant; yield its name and what killed it, or "survived"."""
+    if not mutants:
+        return
     files = [f"tests/{name}.py" for name in TESTS[module]]
     known = baseline(module, source, files, folder)
     print(f"{module}: {len(known.seconds)} tests pass in {sum(known.seconds.values()):.0f} s", flush=True)
