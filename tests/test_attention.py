@@ -83,6 +83,13 @@ def test_sliding_window_mask_is_its_definition(length, window):
     assert mask.tolist() == expected
 
 
+def test_masks_are_made_where_they_are_asked_for():
+    """PyTorch's "meta" is a device without numbers: enough to see where a tensor is."""
+    for make in (lambda device: causal_mask(5, 7, device), lambda device: sliding_window_mask(5, 3, device)):
+        assert make("meta").device.type == "meta"
+        assert make("cpu").device == make(None).device == torch.device("cpu")
+
+
 def test_sliding_window_and_causal_mask_combine():
     mask = causal_mask(7) & sliding_window_mask(7, 3)
     assert mask.sum(-1).tolist() == [1, 2, 3, 3, 3, 3, 3]

@@ -51,6 +51,11 @@ def heads(*tensors, **kwargs):
     return MultiHeadAttention(6, 3)(*tensors, **kwargs)
 
 
+def of_heads(num_keys, num_values):
+    """Keys and values as the layer above would project them."""
+    return t(2, 3, num_keys, 2), t(2, 3, num_values, 2)
+
+
 def record(module):
     with attention.record_attention(module):
         pass
@@ -90,6 +95,7 @@ BAD_CALLS = [
     ("sliding_window_mask(3.5, 1)", V, ["length", WHOLE, "3.5"]),
     ("sliding_window_mask(5, None)", V, ["window", WHOLE, "None"]),
     ("padding_mask([])", V, ["one whole number for each sentence", "[]"]),
+    ("padding_mask(torch.zeros(0, dtype=torch.int64))", V, ["one whole number for each sentence"]),
     ("padding_mask(5)", V, ["one whole number for each sentence", "got 5"]),
     ("padding_mask(None)", V, ["one whole number for each sentence", "None"]),
     ("padding_mask([None])", V, ["one whole number for each sentence", "[None]"]),
@@ -112,6 +118,7 @@ BAD_CALLS = [
     ("padding_mask([3, 4], -1)", V, ["max_length", "at least 0", "-1"]),
     ("causal_mask(3, device='moon')", V, ["device", "this machine has", "'moon'"]),
     ("causal_mask(3, 5, 77)", V, ["device", "this machine has", "77"]),
+    ("causal_mask(3, device=0.5)", V, ["device", "this machine has", "0.5"]),
     ("causal_mask(3, device='cuda:77')", V, ["device", "this machine has", "'cuda:77'"]),
     ("sliding_window_mask(5, 2, 'moon')", V, ["device", "this machine has", "'moon'"]),
     # masked_softmax and its mask
@@ -163,6 +170,7 @@ BAD_CALLS = [
     ("additive_score(t(5, 7), t(3, 7), [1.0] * 7)", T, ["score_weight", "list"]),
     # scaled dot-product attention
     ("attend(t(5, 7), t(3, 7), t(5, 11))", V, ["one value for each key", "(3, 7)", "(5, 11)", "3 keys"]),
+    ("attend(t(5, 0), t(3, 0), t(3, 13))", V, ["width of at least 1", "(5, 0)", "(3, 0)"]),
     ("attend(t(5, 7), t(3, 11), t(3, 13))", V, ["width", "(5, 7)", "(3, 11)"]),
     ("attend(t(2, 5, 7), t(3, 5, 7), t(3, 5, 7))", V, [AXES, "(2, 5, 7)", "(3, 5, 7)"]),
     ("attend(t(2, 5, 7), t(2, 3, 7), t(3, 11))", V, [AXES, "(2, 3, 7)", "(3, 11)"]),
@@ -192,6 +200,7 @@ BAD_CALLS = [
     ("add(key=(3, 5, 11), value=(3, 5, 17))", V, [AXES, "(2, 3, 13)", "(3, 5, 13)"]),
     ("add(query=t(2, 3, 7).double())", T, [DTYPE, "query torch.float64 (2, 3, 7)", "torch.float32 (13, 7)"]),
     ("add(query=torch.tensor(1.0))", V, ["query has shape ()"]),
+    ("add(query=(7,))", V, ["query has shape (7,)"]),
     ("add(mask=allow(5, 3))", V, ["(5, 3)", "(2, 3, 5)"]),
     ("AdditiveAttention(0, 5, 7)", V, ["query_size", "at least 1", "got 0"]),
     ("AdditiveAttention(5, 7.5, 7)", V, ["key_size", WHOLE, "7.5"]),
@@ -234,6 +243,13 @@ BAD_CALLS = [
     ("heads((2, 5, 6), (1, 5, 6))", V, ["(2, 5, 6)", "(1, 5, 6)"]),
     ("heads((2, 5, 6), (2, 3, 6), (2, 7, 6))", V, ["3 keys and 7 values"]),
     ("heads((2, 5, 6), None, (2, 5, 6))", V, ["value without a key"]),
+    ("heads((2, 5, 6), (2, 7, 6), projected=of_heads(7, 7))", V, ["give either, not both"]),
+    ("heads((2, 5, 6), None, (2, 7, 6), projected=of_heads(7, 7))", V, ["give either, not both"]),
+    ("heads((2, 5, 6), projected=of_heads(7, 3))", V, ["7 keys and 3 values"]),
+    ("heads((5, 5, 6), projected=of_heads(7, 7))", V, ["query of each head (5, 3, 5, 2)", "(2, 3, 7, 2)"]),
+    ("MultiHeadAttention(6, 3).project(t(2, 5, 6), t(2, 7, 6))", V, ["5 keys and 7 values"]),
+    ("MultiHeadAttention(6, 3).project(t(5, 6))", V, ["key", "(batch, position, width)", "(5, 6)"]),
+    ("MultiHeadAttention(6, 3).project(t(2, 5, 6), t(2, 5, 7))", V, ["value has shape (2, 5, 7)"]),
     ("heads((2, 5, 6), allow(5, 5))", T, ["key torch.bool (5, 5)", "mask=..."]),
     ("heads(t(2, 5, 6).double())", T, [DTYPE, "query torch.float64 (2, 5, 6)", "torch.float32 (6, 6)"]),
     ("heads((2, 5, 6), t(2, 3, 6).double())", T, [DTYPE, "key torch.float64 (2, 3, 6)"]),
@@ -261,6 +277,24 @@ def test_bad_calls_say_what_was_wrong(call, error, words):
     assert_refused(call, error, words, names(), "attention.py")
 
 
+@pytest.mark.parametrize(
+    "scores, mask",
+    [
+        ((2, 3, 5, 7), (11, 5, 7)),  # three axes, but of no sentence's
+        ((2, 5, 7), (2, 7, 7)),  # a mask for each sentence, and scores without heads
+        ((2, 3, 5, 7), (2, 5)),  # of sentences, but not of keys
+        ((2, 3, 5, 7), (11, 7)),  # of keys, but not of sentences
+        ((2, 3, 5, 7), (2, 1, 7, 7)),
+        ((3, 5), (5, 3)),
+    ],
+    ids=str,
+)
+def test_no_hint_is_given_where_none_fits(scores, mask):
+    with pytest.raises(ValueError, match="does not broadcast") as raised:
+        attention.masked_softmax(t(*scores), allow(*mask))
+    assert str(raised.value).endswith("whose last two axes are query and key")
+
+
 # What is at the edge and works: a refusal here would be a mistake as well.
 GOOD_CALLS = {
     "causal_mask(0)": (0, 0),
@@ -275,6 +309,7 @@ GOOD_CALLS = {
         3,
         7,
     ),
+    "add((3, 7), (5, 11), (5, 17))[0]": (3, 17),
     "padding_mask([0, 0])": (2, 1, 1, 0),
     "padding_mask(range(1, 6), 7)": (5, 1, 1, 7),
     "sliding_window_mask(0, 1)": (0, 0),
@@ -289,6 +324,7 @@ GOOD_CALLS = {
     "heads((2, 0, 6))": (2, 0, 6),
     "heads((0, 5, 6), mask=allow(5, 5))": (0, 5, 6),
     "heads((2, 5, 6), (2, 0, 6))": (2, 5, 6),
+    "heads((2, 5, 6), projected=of_heads(7, 7))": (2, 5, 6),
     "heads((2, 5, 6), mask=allow(3, 5, 5))": (2, 5, 6),  # three heads
     "MultiHeadAttention(1, 1)(t(1, 1, 1))": (1, 1, 1),
 }

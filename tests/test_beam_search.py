@@ -141,6 +141,51 @@ def test_steps_tell_how_the_hypotheses_came_about():
     assert sorted(rebuilt) == sorted(one.tokens for one in hypotheses if one.ended)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_wider_beam_does_all_that_a_narrower_one_does(seed):
+    """Slot i chooses among what slots 1 to i held, whoever comes after it."""
+    model = TableModel(seed)
+    followed = [beam_steps(model, SOURCE[:1], BOS, EOS, size, 0.6, LONGEST)[1] for size in range(1, 7)]
+    for size, (narrow, wide) in enumerate(itertools.pairwise(followed), start=1):
+        for one, other in zip(narrow, wide, strict=False):  # the wider one may be done before
+            for name in ("parents", "tokens", "log_probabilities"):
+                assert getattr(other, name)[:size] == getattr(one, name)
+
+
+def test_an_empty_slot_has_no_parent():
+    _, steps = beam_steps(TableModel(0), SOURCE[:1], BOS, EOS, 5, max_length=LONGEST)
+    for step in steps:
+        empty = [total == -math.inf for total in step.log_probabilities]
+        assert [parent == -1 for parent in step.parents] == empty
+    assert steps[0].parents == [0, 0, 0, -1, -1]  # three tokens can follow <bos>
+
+
+class Sure(TableModel):
+    """As good as sure to end at once, or at the second step."""
+
+    def step(self, token, state, memory):
+        logits, prefix = super().step(token, state, memory)
+        logits = logits.clone()
+        logits[:, EOS] = 20 if state[0] > 0 or self.at_once else -20
+        return logits, prefix
+
+
+@pytest.mark.parametrize("at_once, count", [(True, 1), (False, 2)])
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_the_search_stops_when_nothing_can_get_better(at_once, count, alpha):
+    model = Sure(0)
+    model.at_once = at_once
+    _, steps = beam_steps(model, SOURCE[:1], BOS, EOS, 4, alpha, max_length=50)
+    assert len(steps) == count
+
+
+def test_logits_in_half_precision_are_summed_in_single():
+    exact, rounded = TableModel(0), TableModel(0)
+    rounded.table = rounded.table.bfloat16()
+    exact.table = rounded.table.float()
+    assert search(rounded, 4) == search(exact, 4)
+
+
 @pytest.mark.parametrize("make", ["seq2seq", "transformer"])
 def test_models_search_with_their_cache(make):
     """A beam's best translation, fed whole, has the score that the search came to by steps."""
@@ -161,6 +206,9 @@ def test_models_search_with_their_cache(make):
                 logits = model(source[row : row + 1, : lengths[row]], target[:, :-1], lengths[row : row + 1])
             found = logits.log_softmax(dim=-1).gather(2, target[:, 1:, None]).sum().item()
             assert one.log_probability == pytest.approx(found, abs=1e-3)
+    followed, _ = beam_steps(model, source[:1], BOS, EOS, 5, max_length=11)
+    alone = beam_search(model, source[:1], lengths[:1], BOS, EOS, 5, max_length=11)[0]
+    assert followed == alone
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Greedy decoding, on a model whose scores are written down by hand."""
 
+import dataclasses
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from course_lib.decoding import greedy_decode
+from course_lib.decoding import beam_search, beam_steps, greedy_decode
 from course_lib.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from tests.bad_calls import assert_refused, each_bad_call
 
@@ -55,6 +57,57 @@ def test_stops_at_max_length_without_an_end():
     model = ScriptedModel([[A], [B, EOS]])
     assert decode(model, max_length=3) == [[A, A, A], [B]]
     assert len(model.fed) == 3
+
+
+class Endless(torch.nn.Module):
+    """Never says that a sentence has ended; its state is one number a sentence."""
+
+    def encode(self, source, lengths):
+        return SimpleNamespace(initial_state=torch.zeros(len(source)))
+
+    def step(self, token, state, memory):
+        assert not torch.is_grad_enabled()
+        logits = torch.tensor([0.0, 0.0, -30.0, 2.0, 1.0])
+        return logits.expand(len(token), -1), state
+
+
+def test_what_holds_unless_said_otherwise():
+    """100 tokens at most, a beam of 4, alpha 0.6."""
+    model, source, lengths = Endless().eval(), torch.full((3, 7), A), torch.tensor([7, 2, 5])
+    assert greedy_decode(model, source, lengths, BOS, EOS) == [[A] * 100] * 3
+    for hypotheses in beam_search(model, source, lengths, BOS, EOS):
+        best = hypotheses[0]
+        assert best.tokens == [A] * 100 and not best.ended and len(hypotheses) == 4
+        assert best.score == pytest.approx(best.log_probability / ((5 + 100) / 6) ** 0.6)
+    hypotheses, steps = beam_steps(model, source[:1], BOS, EOS)
+    assert len(steps) == 100 and [len(step.tokens) for step in steps] == [4] * 100
+    assert hypotheses == beam_search(model, source[:1], torch.tensor([7]), BOS, EOS)[0]
+
+
+def test_what_decoding_gives_cannot_be_changed():
+    hypotheses, steps = beam_steps(Endless().eval(), torch.full((1, 7), A), BOS, EOS, max_length=3)
+    for given in (hypotheses[0], steps[0]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            given.tokens = []
+
+
+class Plain:
+    """A model that knows of no training mode, and whose <eos> is token 0; it says A or ends."""
+
+    def encode(self, source, lengths):
+        return SimpleNamespace(initial_state=torch.zeros(len(source)))
+
+    def step(self, token, state, memory):
+        return torch.tensor([[1.0, -math.inf, -math.inf, 2.0]]).expand(len(token), -1), state
+
+
+def test_a_model_needs_no_training_mode_and_may_end_with_token_zero():
+    source, lengths = torch.full((1, 7), A), torch.tensor([7])
+    assert greedy_decode(Plain(), source, lengths, BOS, 0, max_length=1) == [[A]]
+    (hypotheses,) = beam_search(Plain(), source, lengths, BOS, 0, beam_size=5, max_length=2)
+    # Three of the five slots stay empty at first, and an empty slot finds nothing.
+    assert sorted(one.tokens for one in hypotheses) == [[], [A], [A, A]]
+    assert all(math.isfinite(one.score) for one in hypotheses)
 
 
 def test_batched_cached_decoding_equals_one_sentence_at_a_time_with_the_full_pass():
@@ -114,6 +167,7 @@ BAD_CALLS = [
     ("greedy(bos_id=1.0)", T, ["bos_id must be a whole number", "1.0"]),
     ("greedy(eos_id=None)", T, ["eos_id must be a whole number", "None"]),
     ("greedy(eos_id=99)", V, ["eos_id is 99", "ids 0 to 10", "vocabulary"]),
+    ("greedy(eos_id=11)", V, ["eos_id is 11", "ids 0 to 10"]),
     ("greedy(eos_id=-1)", V, ["eos_id is -1", "ids 0 to 10"]),
     ("greedy(bos_id=99)", V, ["token id 99", "ids 0 to 10"]),
     ("greedy(bos_id=-1)", V, ["token id -1", "ids 0 to 10"]),

@@ -119,6 +119,67 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(block(x), block(x))
 
 
+@pytest.mark.parametrize("block, places", [(EncoderBlock, 4), (DecoderBlock, 6)])
+def test_dropout_reaches_every_place_where_it_acts(block, places):
+    for given, wanted in (((0.3,), 0.3), ((), 0.0)):
+        modules = list(block(D_MODEL, HEADS, D_FF, *given).modules())
+        shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
+        shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
+        assert shares == [wanted] * places
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("block, places", [(EncoderBlock, 3), (DecoderBlock, 4)])
+def test_every_dropout_is_called_once_in_a_pass(block, places, norm_first):
+    layer, called = block(D_MODEL, HEADS, D_FF, 0.3, norm_first), []
+    for name, module in layer.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    x = torch.randn(BATCH, TARGET, D_MODEL)
+    layer(*((x,) if block is EncoderBlock else (x, torch.randn(BATCH, SOURCE, D_MODEL))))
+    assert len(called) == len(set(called)) == places
+
+
+@pytest.mark.parametrize("block", [EncoderBlock, DecoderBlock])
+def test_blocks_take_each_activation(block):
+    for name, kind in (("relu", nn.ReLU), ("gelu", nn.GELU), ("gelu_tanh", nn.GELU)):
+        layer = block(D_MODEL, HEADS, D_FF, activation=name)
+        assert isinstance(layer.feed_forward.activation, kind)
+
+
+@pytest.mark.parametrize("block", [EncoderBlock, DecoderBlock])
+def test_blocks_are_pre_norm_with_relu_unless_told_otherwise(block):
+    torch.manual_seed(0)
+    usual, told = block(D_MODEL, HEADS, D_FF), block(D_MODEL, HEADS, D_FF, 0.0, True, "relu")
+    told.load_state_dict(usual.state_dict())
+    x = torch.randn(BATCH, TARGET, D_MODEL)
+    given = (x,) if block is EncoderBlock else (x, torch.randn(BATCH, SOURCE, D_MODEL))
+    assert torch.equal(usual(*given), told(*given))
+    assert torch.equal(FeedForward(D_MODEL, D_FF).activation(x), x.clamp(min=0))
+    residual = ResidualConnection(D_MODEL)
+    assert torch.equal(residual(x, lambda x: x), x + residual.norm(x))
+
+
+def test_weights_begin_as_glorots_and_biases_at_zero():
+    torch.manual_seed(0)
+    layers = nn.ModuleList([FeedForward(101, 211), MultiHeadAttention(201, 3)])
+    linears = [module for module in layers.modules() if isinstance(module, nn.Linear)]
+    assert len(linears) == 6
+    for linear in linears:
+        bound = math.sqrt(6 / sum(linear.weight.shape))
+        assert 0.99 * bound < linear.weight.abs().max() < 1.0001 * bound
+        assert abs(linear.weight.std() / bound * math.sqrt(3) - 1) < 0.02
+        assert (linear.bias == 0).all()
+
+
+def decode(x):
+    return DecoderBlock(33, 3, 13)(x, torch.randn(2, 7, 33))
+
+
+def decoder_step(x):
+    return DecoderBlock(33, 3, 13).step(x, torch.empty(2, 2, 3, 0, 11), torch.randn(2, 7, 33))
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -127,13 +188,18 @@ def test_dropout_acts_in_training_only():
         (lambda: FeedForward(33, 13, activation="tanh"), "choose 'relu', 'gelu' or 'gelu_tanh'"),
         (lambda: EncoderBlock(33, 3, 13)(torch.randn(7, 33)), "batch, position, width"),
         (lambda: EncoderBlock(33, 3, 13)(torch.randn(2, 7, 31)), "31"),
+        (lambda: decode(torch.randn(5, 33)), r"batch, position, width.*got shape \(5, 33\)"),
+        (lambda: decode(torch.randn(2, 5, 31)), r"x has shape \(2, 5, 31\)"),
+        (lambda: decoder_step(torch.randn(5, 33)), r"batch, position, width.*got shape \(5, 33\)"),
+        (lambda: decoder_step(torch.randn(2, 5, 31)), r"x has shape \(2, 5, 31\)"),
         (lambda: DecoderBlock(33, 3, 13)(torch.randn(2, 5, 33), torch.randn(2, 7, 31)), "31"),
         (lambda: DecoderBlock(33, 3, 13)(torch.randn(2, 5, 33), torch.randn(3, 7, 33)), r"\(3, 3, 7, 11\)"),
     ],
 )
 def test_bad_calls_speak_to_a_learner(unchecked_shapes, call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as raised:
         call()
+    assert raised.traceback[-1].path.name in ("attention.py", "layers.py")  # the words are our own
 
 
 def test_gelu_tanh_is_the_formula_and_not_the_exact_gelu():

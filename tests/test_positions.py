@@ -94,6 +94,26 @@ def test_given_positions_get_their_own_codes():
         torch.testing.assert_close(row, sinusoids_by_loops(wanted, 14), **EXACT)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64], ids=str)
+def test_positions_may_be_any_whole_numbers(dtype):
+    positions = torch.tensor([3, 0, 97], dtype=dtype)
+    assert torch.equal(sinusoidal_positions(positions, 6), sinusoidal_positions(98, 6)[[3, 0, 97]])
+    assert torch.equal(relative_position_bucket(positions), relative_position_bucket(positions.long()))
+
+
+class Coded(torch.nn.Module):
+    def forward(self, x):
+        return x + sinusoidal_positions(x.shape[1], 6) + alibi_bias(1, x.shape[1], 6)
+
+
+def test_a_number_of_positions_may_be_left_open_for_export(unchecked_shapes):
+    """Exported with 5 positions as an example, and run with 11."""
+    sizes = ({1: torch.export.Dim("position", max=97)},)
+    program = torch.export.export(Coded(), (randn(2, 5, 6),), dynamic_shapes=sizes)
+    x = randn(2, 11, 6)
+    torch.testing.assert_close(program.module()(x), Coded()(x), **EXACT)
+
+
 def test_float32_codes_are_rounded_once_even_far_out():
     far = torch.tensor([99_991, 1_000_003])
     exact = sinusoidal_positions(far, 14, dtype=torch.float64)
@@ -384,6 +404,16 @@ def test_buckets_are_the_formula_in_whole_numbers(num_buckets, max_distance, bid
             bucket += side
         got = relative_position_bucket(torch.tensor(relative), bidirectional, num_buckets, max_distance)
         assert got.item() == bucket, relative
+
+
+def test_there_are_32_buckets_both_ways_up_to_128_unless_said_otherwise():
+    relative = torch.arange(-211, 212)
+    assert torch.equal(relative_position_bucket(relative), relative_position_bucket(relative, True, 32, 128))
+    layer, told = RelativePositionBias(3), RelativePositionBias(3, 32, 128, True)
+    with torch.no_grad():
+        layer.weight.copy_(randn(32, 3))
+    told.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(211), told(211))
 
 
 def test_the_bias_is_looked_up_by_bucket_and_head():

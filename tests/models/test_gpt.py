@@ -1,6 +1,7 @@
 """GPT: against transformers' GPT-2, cached steps against the whole pass, what must not leak."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from course_lib.attention import record_attention
+from course_lib.attention import MultiHeadAttention, record_attention
 from course_lib.models.gpt import GPT, GPTConfig
 from course_lib.pretrained import load_gpt2
 from tests.bad_calls import assert_refused, each_bad_call
@@ -229,6 +230,35 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(model(tokens), model(tokens))
 
 
+def test_defaults_and_that_a_configuration_stays():
+    """Weights that were stored for the defaults must still fit."""
+    config = GPTConfig(17)
+    assert config == GPTConfig(17, 256, 256, 4, 4, 1024, 0.1, "learned", "gelu_tanh")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.num_blocks = 7
+
+
+def test_dropout_reaches_every_place_where_it_acts():
+    modules = list(make(dropout=0.3).modules())
+    shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
+    shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
+    assert shares == [0.3] * (1 + 4 * BLOCKS)
+    model, called = make(dropout=0.3), []
+    model.dropout.register_forward_hook(lambda module, given, made: called.append(tuple(made.shape)))
+    model(make_tokens())
+    assert called == [(BATCH, LENGTH, D_MODEL)]
+
+
+@pytest.mark.parametrize("positions, d_model", [("learned", 1), ("rotary", 2)])
+def test_the_smallest_model_works(positions, d_model):
+    model = GPT(GPTConfig(1, 1, d_model, 1, 1, 1, 0.0, positions)).eval()
+    tokens = torch.zeros(1, 1, dtype=torch.long)
+    assert model(tokens).shape == (1, 1, 1)
+    logits, state = model.step(tokens, model.initial_state(1))
+    assert_close(logits, model(tokens)[:, 0])
+    assert state.shape == (1, 1, 2, 1, 1, d_model)
+
+
 V, T = ValueError, TypeError
 BAD_CALLS = [
     ("make()(make_tokens(14))", V, ["the text has 14 tokens", "reads 13 at once"]),
@@ -251,6 +281,9 @@ BAD_CALLS = [
     ("GPTConfig(0)", V, ["vocab_size must be an int of at least 1, got 0"]),
     ("GPTConfig(17, num_blocks=2.0)", V, ["num_blocks must be an int of at least 1, got 2.0"]),
     ("GPTConfig(17, dropout=1)", V, ["dropout is a share", "got 1"]),
+    ("GPTConfig(17, dropout=-0.1)", V, ["dropout is a share", "got -0.1"]),
+    ("GPTConfig(17, dropout=math.nan)", V, ["dropout is a share", "got nan"]),
+    ("GPTConfig(17, dropout='0.1')", V, ["dropout is a share", "got '0.1'"]),
     ("GPTConfig(17, positions='sinusoidal')", V, ["choose 'learned' or 'rotary'"]),
     ("make(activation='tanh')", V, ["choose 'relu', 'gelu' or 'gelu_tanh'"]),
     ("make(num_heads=5)", V, ["num_heads must divide d_model"]),

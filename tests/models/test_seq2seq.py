@@ -1,5 +1,7 @@
 """The recurrent translator: against torch's own GRU cell, against itself step by step, and in batches."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -71,6 +73,21 @@ def test_a_sentence_gives_the_same_alone_and_in_a_padded_batch(batch, attention,
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
 
 
+def test_a_batch_may_be_wider_than_its_longest_sentence(batch):
+    model = make_model()
+    source, target = batch
+    wider = nn.functional.pad(source, (0, 4))
+    torch.testing.assert_close(model(wider, target, LENGTHS), model(source, target, LENGTHS))
+    assert model.encode(wider, LENGTHS).states.shape == (BATCH, SOURCE + 4, HIDDEN)
+
+
+def test_tokens_and_lengths_may_be_whole_numbers_of_32_bits(batch):
+    model = make_model()
+    source, target = batch
+    half = model(source.int(), target.int(), LENGTHS.int())
+    assert torch.equal(half, model(source, target, LENGTHS))
+
+
 @pytest.mark.parametrize(("attention", "bidirectional"), KINDS)
 def test_padding_is_never_read_and_real_words_are(batch, attention, bidirectional):
     model = make_model(attention, bidirectional)
@@ -117,6 +134,31 @@ def test_decoder_step_equals_torch_gru_cell_with_the_same_weights(batch, attenti
     state, context = model.decoder_step(model.from_token(embedded), memory.initial_state, memory)
     inputs = torch.cat([embedded, context], dim=1) if attention else embedded
     torch.testing.assert_close(state, cell(inputs, memory.initial_state), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_initial_state_is_made_of_the_last_state_of_each_direction(batch, bidirectional):
+    model = make_model(bidirectional=bidirectional)
+    memory = model.encode(batch[0], LENGTHS)
+    for row, length in enumerate(LENGTHS):
+        states, _ = model.encoder(model.source_embedding(batch[0][row, :length]))
+        last = states[-1]  # forwards it ends at the last word, backwards at the first
+        if bidirectional:
+            last = torch.cat([states[-1, : HIDDEN // 2], states[0, HIDDEN // 2 :]])
+        expected = torch.tanh(model.initial_state.weight @ last + model.initial_state.bias)
+        torch.testing.assert_close(memory.initial_state[row], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_logits_are_the_formula(batch, attention):
+    model = make_model(attention)
+    memory = model.encode(batch[0], LENGTHS)
+    embedded = model.target_embedding(batch[1][:, 0])
+    state, context = model.decoder_step(model.from_token(embedded), memory.initial_state, memory)
+    features = torch.cat([state, embedded] + ([context] if attention else []), dim=1)
+    hidden = torch.tanh(features @ model.readout.weight.T + model.readout.bias)
+    expected = hidden @ model.target_embedding.weight.T + model.output.bias
+    torch.testing.assert_close(model(*batch, LENGTHS)[:, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_context_is_the_weighted_mean_of_the_encoder_states(batch):
@@ -173,6 +215,48 @@ def test_every_parameter_gets_a_gradient(batch, attention):
     model(*batch, LENGTHS).logsumexp(-1).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_defaults_and_that_a_configuration_stays():
+    """Weights that were stored for the defaults must still fit."""
+    defaults = Seq2SeqConfig(13, 11)
+    assert defaults == Seq2SeqConfig(13, 11, 256, 512, 256, True, True, True, 0.0)
+    memory = make_model().encode(torch.full((3, 7), 4), LENGTHS)
+    for given, name in ((defaults, "hidden_size"), (memory, "initial_state")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(given, name, 6)
+
+
+def test_the_smallest_model_works():
+    model = Seq2Seq(Seq2SeqConfig(1, 1, 1, 1, 1, bidirectional=False)).eval()
+    tokens = torch.zeros(1, 1, dtype=torch.long)
+    assert model(tokens, tokens, torch.tensor([1])).shape == (1, 1, 1)
+
+
+def test_embeddings_begin_so_that_the_first_logits_are_modest():
+    torch.manual_seed(0)
+    model = Seq2Seq(Seq2SeqConfig(503, 701, 101, 38, 23))
+    for embedding in (model.source_embedding, model.target_embedding):
+        assert abs(embedding.weight.std() * 101**0.5 - 1) < 0.02
+
+
+def test_dropout_acts_on_embeddings_states_and_the_readout(batch):
+    """With seven of eight numbers dropped, each place that is passed by is seen."""
+    model, seen = make_model(dropout=0.875).train(), []
+    model.dropout.register_forward_hook(lambda module, given, made: seen.append(tuple(given[0].shape)))
+    source, target = batch
+    model(source, target, LENGTHS)
+    assert seen == [
+        (BATCH, SOURCE, EMBEDDING),
+        (BATCH, SOURCE, HIDDEN),
+        (BATCH, TARGET, EMBEDDING),
+        (BATCH, TARGET, EMBEDDING),  # before the output, which is as wide as an embedding
+    ]
+    assert model.dropout.p == 0.875
+    seen.clear()
+    memory = model.encode(source, LENGTHS)
+    model.step(target[:, 0], memory.initial_state, memory)
+    assert seen[2:] == [(BATCH, EMBEDDING)] * 2
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
@@ -243,6 +327,9 @@ BAD_CALLS = [
     ("call(source=[[4, 5]])", T, ["source must be a tensor", "got list"]),
     ("call(source=torch.ones(3, 7) > 0)", T, ["source must be a tensor of whole numbers", "torch.bool"]),
     ("call(source=torch.ones(3, 0, dtype=int))", V, ["source has shape (3, 0)", "at least one token"]),
+    ("call(source=LENGTHS)", V, ["source has shape (3,)", "(batch, position)"]),
+    ("call(target=torch.tensor([[0, 11]] * 3))", V, ["target holds the token id 11", "0 to 10"]),
+    ("call(target=torch.tensor([[-1, 4]] * 3))", V, ["target holds the token id -1", "0 to 10"]),
     ("call(target=torch.ones(3, 5))", T, ["target must be a tensor of whole numbers", "torch.float32"]),
     ("call(target=torch.ones(3, 0, dtype=int))", V, ["target has shape (3, 0)", "at least one token"]),
     ("call(target=LENGTHS, lengths=torch.full((3, 5), 4))", V, ["lengths has shape (3, 5)"]),
@@ -260,6 +347,7 @@ BAD_CALLS = [
     ("step(state=torch.ones(1, 38), attention=False)", V, ["memory holds 3 sentences", "(1, 38)"]),
     ("step(state=torch.ones(3, 19))", V, ["(3, 38)", "(3, 19)"]),
     ("step(memory=torch.ones(3, 38))", T, ["memory comes from encode", "Tensor and Tensor"]),
+    ("step(state=[0.0] * 38)", T, ["memory comes from encode", "got Tensor, list and Seq2SeqMemory"]),
     ("step(memory=of_another_model())", V, ["no states to attend to", "same model"]),
 ]
 

@@ -1,13 +1,14 @@
 """The Transformer: against torch.nn.Transformer, cached steps against the teacher-forced pass, bad calls."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from course_lib.attention import causal_mask, record_attention
+from course_lib.attention import MultiHeadAttention, causal_mask, record_attention
 from course_lib.models.transformer import Transformer, TransformerConfig
 from tests.torch_twins import copy_block, shake
 
@@ -169,12 +170,71 @@ def test_record_names_each_map_and_matches_the_steps():
     assert_close(torch.cat(stepped["decoder_blocks.1.cross_attention"], dim=2), cross)
 
 
+def test_the_target_may_fill_the_positions_and_no_more():
+    model = make(max_length=TARGET)
+    source, target = make_batch()
+    memory = model.encode(source, LENGTHS)
+    whole, state = model.decode(target, memory), memory.initial_state
+    for position in range(TARGET):
+        logits, state = model.step(target[:, position], state, memory)
+    assert_close(logits, whole[:, -1])
+    with pytest.raises(ValueError, match="target has 14 positions, but the model has codes for 13"):
+        model.step(target[:, 0], state, memory)
+
+
+def test_memory_and_state_of_a_model_with_other_blocks_are_refused():
+    model, other = make(), make(num_blocks=BLOCKS - 1)
+    source, target = make_batch()
+    mine, foreign = model.encode(source, LENGTHS), other.encode(source, LENGTHS)
+    for call in (
+        lambda: model.decode(target, foreign),
+        lambda: model.step(target[:, 0], mine.initial_state, foreign),
+        lambda: model.step(target[:, 0], foreign.initial_state, mine),
+    ):
+        with pytest.raises(ValueError, match="shorter than"):
+            call()
+
+
+def test_embeddings_begin_with_a_variance_of_one_in_d_model():
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(503, 701, d_model=100, tied_output=False))
+    for embedding in (model.source_embedding, model.target_embedding):
+        assert abs(embedding.weight.std() * 10 - 1) < 0.02
+
+
 def test_first_logits_are_modest():
     """The scale of the embedding and its tying do not make a fresh model sure of anything."""
     torch.manual_seed(0)
     model = Transformer(TransformerConfig(SOURCE_VOCAB, 1009)).eval()
     source, target = make_batch()
     assert 0.3 < model(source, target, LENGTHS).std() < 3
+
+
+def test_defaults_and_that_a_configuration_stays():
+    """Weights that were stored for the defaults must still fit."""
+    config = TransformerConfig(17, 19)
+    assert config == TransformerConfig(
+        17, 19, 256, 4, 3, 1024, 0.1, 256, True, "sinusoidal", True, False, pad_id=0
+    )
+    memory = make().encode(make_batch()[0], LENGTHS)
+    for given, name in ((config, "num_blocks"), (memory, "states")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(given, name, 7)
+
+
+def test_dropout_reaches_every_place_where_it_acts():
+    modules = list(make(dropout=0.3).modules())
+    shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
+    shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
+    assert shares == [0.3] * (1 + 4 * BLOCKS + 6 * BLOCKS)
+    model, (source, target) = make(dropout=0.3), make_batch()
+    assert torch.equal(model(source, target, LENGTHS), model(source, target, LENGTHS))
+    model.train()
+    nn.init.zeros_(model.position_code)
+    embedded = model._embed(source, "source")
+    kept = embedded != 0
+    assert 0.6 < kept.double().mean() < 0.8
+    assert_close(embedded[kept], (model.source_embedding(source) * D_MODEL**0.5 / 0.7)[kept])
 
 
 def test_copies_and_state_dict_round_trip():

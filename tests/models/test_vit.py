@@ -1,6 +1,7 @@
 """The Vision Transformer: patches, transformers' ViT, the order of patches, rollout, bad calls."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -213,6 +214,37 @@ def test_dropout_acts_in_training_alone():
     assert not torch.allclose(model(images), model(images))
 
 
+def test_defaults_and_that_a_configuration_stays():
+    """Weights that were stored for the defaults must still fit."""
+    config = ViTConfig(15, 3, 5)
+    assert config == ViTConfig(15, 3, 5, 3, 64, 4, 4, 128, 0.0, "mlp")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.num_blocks = 7
+
+
+def test_dropout_reaches_every_place_where_it_acts():
+    modules = list(make(dropout=0.3).modules())
+    shares = [module.p for module in modules if isinstance(module, nn.Dropout)]
+    shares += [module.dropout for module in modules if isinstance(module, MultiHeadAttention)]
+    assert shares == [0.3] * (1 + 4 * BLOCKS)
+    model, called = make(dropout=0.3), []
+    model.dropout.register_forward_hook(lambda module, given, made: called.append(tuple(made.shape)))
+    model(make_images())
+    assert called == [(BATCH, POSITIONS, D_MODEL)]
+
+
+def test_the_smallest_model_works():
+    model = ViT(ViTConfig(1, 1, 1, 1, 1, 1, 1, 1)).eval()
+    assert model(torch.rand(1, 1, 1, 1)).shape == (1, 1)
+    assert image_to_patches(torch.rand(1, 1, 1, 1), 1).shape == (1, 1, 1)
+
+
+def test_class_vector_and_positions_begin_small():
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(15, 3, CLASSES, d_model=5000))
+    assert abs(model.class_vector.std() / 0.02 - 1) < 0.05 and abs(model.class_vector.mean()) < 0.002
+
+
 def test_state_dict_round_trip():
     model, other = make(), shake(make())
     assert not torch.allclose(other(make_images()), model(make_images()))
@@ -331,6 +363,7 @@ BAD_CALLS = [
     ("image_to_patches(image(2, 3, 16, 21), 3)", V, ["16 by 21 pixels"]),
     ("image_to_patches(image(2, 3, 0, 21), 3)", V, ["0 by 21 pixels"]),
     ("image_to_patches(image(2, 14, 21, 3), 7)", V, ["21 by 3 pixels", "images.permute(0, 3, 1, 2)"]),
+    ("image_to_patches(image(2, 3, 21, 0), 3)", V, ["21 by 0 pixels"]),
     ("image_to_patches(image(3, 15, 21), 3)", V, ["(batch, channel, height, width)", "(3, 15, 21)"]),
     ("image_to_patches(image(2, 3, 15, 21).numpy(), 3)", V, ["got ndarray"]),
     ("image_to_patches(image(2, 3, 15, 21), 0)", V, ["patch_size must be an int of at least 1", "got 0"]),
@@ -351,6 +384,8 @@ BAD_CALLS = [
     ("see(image(2, 3, 15, 21) * 255)", V, ["images hold 255", "0 to 1", "divide bytes"]),
     ("see(image(2, 3, 15, 21) * math.nan)", V, ["NaN or infinity", "standard deviation of zero"]),
     ("see(image(2, 3, 15, 21) / 0)", V, ["NaN or infinity"]),
+    ("see(image(2, 3, 15, 21) * -255)", V, ["images hold 255", "0 to 1", "divide bytes"]),
+    ("see(image(2, 3, 15, 21) * 32.5)", V, ["images hold 32.5"]),
     ("see(image(2, 15, 21, 3))", V, ["(2, 15, 21, 3)", "channels stand last", "images.permute(0, 3, 1, 2)"]),
     ("see(image(15, 21, 3))", V, ["images.permute(2, 0, 1)[None]"]),
     ("see(image(3, 15, 21))", V, ["One image needs the axis of the batch", "images[None]"]),
@@ -365,6 +400,7 @@ BAD_CALLS = [
     ("roll({'a': [image(2, 3, 5, 5)] * 2})", V, ["'a' was called 2 times", "anew for each pass"]),
     ("roll({'a': image(2, 3, 5, 7)})", V, ["'a'", "(2, 3, 5, 7)", "an encoder's maps"]),
     ("roll({'a': image(2, 3, 5, 5), 'b': image(2, 3, 7, 7)})", V, ["'b'", "(2, 3, 7, 7)", "(2, 3, 5, 5)"]),
+    ("roll({'a': image(2, 3, 5, 5), 'b': image(7, 3, 5, 5)})", V, ["'b'", "(7, 3, 5, 5)", "(2, 3, 5, 5)"]),
     ("roll({'a': image(3, 5, 5)})", V, ["(3, 5, 5)", "(batch, head, position, position)"]),
     ("roll({'a': image(2, 3, 5, 5).numpy()})", T, ["floating-point tensor", "ndarray"]),
 ]
@@ -389,6 +425,23 @@ def test_one_bad_pixel_is_enough_and_standardised_pixels_are_welcome():
     images[1, 5, 7, 11] = math.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
         model(images)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("shape", [(2, 15, 21), (2, 3), (7,), (2, 11, 18, 21), (1, 2, 3, 15, 21)], ids=str)
+def test_no_hint_is_given_where_none_fits(shape):
+    with pytest.raises(ValueError, match="after the batch") as raised:
+        see(image(*shape))
+    assert str(raised.value).endswith(f"got {shape}")
+
+
+def test_pixels_of_32_are_let_through():
+    assert see(image(2, 3, 15, 21) * 32).isfinite().all()
+
+
+def test_rollout_stays_where_the_maps_are():
+    """PyTorch's "meta" is a device without numbers: enough to see where a tensor is."""
+    assert attention_rollout({"a": torch.empty(2, 3, 5, 5, device="meta")}).device.type == "meta"
 
 
 def test_maps_of_several_numbers_of_heads_roll_out():
