@@ -128,7 +128,8 @@ def test_commands_set_themselves_up_once_and_pass_on_their_options(new):
     assert called(again) and again.stderr == "" and not log.exists()  # nothing was installed
 
     result = make(new, "test", "ARGS=-k 'this or that'")
-    assert called(result) == [prefix, str(new), ["-k", "this or that"]]
+    spread = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    assert called(result) == [prefix, str(new), [*spread, "-k", "this or that"]]
     assert "Installing" in result.stderr  # what testing needs beyond the lab
     commands = {"notebooks": [], "bench": [], "book": [], "book-serve": ["--serve"], "book-pdf": ["--pdf"]}
     for command, options in commands.items():

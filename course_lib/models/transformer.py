@@ -153,8 +153,8 @@ class Transformer(nn.Module):
         """Give the logits of each next token, with the true tokens before it known (teacher forcing).
 
         target: begins with <bos>; logits[:, i] score the token after target[:, i], and see none after it.
-        Raises ValueError for ids outside the vocabulary, a target longer than the model's positions, and
-        another number of sentences than the memory holds.
+        Raises ValueError for ids outside the vocabulary, a target longer than the model's positions, another
+        number of sentences than the memory holds, and the memory of a model with other blocks.
         """
         self._check_target(target, memory)
         # Padding stands at the end of a target: no real position can look at it through a causal mask.
@@ -229,16 +229,25 @@ class Transformer(nn.Module):
         _check_lengths(lengths, source)
         return lengths
 
+    def _check_memory(self, memory: TransformerMemory) -> None:
+        if not isinstance(memory, TransformerMemory):
+            raise TypeError(f"memory must be what encode returned, got {type(memory).__name__}")
+        if len(memory.projected) != len(self.decoder_blocks):
+            raise ValueError(
+                f"memory was made for {len(memory.projected)} decoder blocks, and this model has "
+                f"{len(self.decoder_blocks)}; take the memory that this model's encode returns"
+            )
+
     def _check_step(self, token: Tensor, state: Tensor, memory: TransformerMemory) -> None:
-        if not isinstance(memory, TransformerMemory) or not isinstance(state, Tensor):
+        self._check_memory(memory)
+        if not isinstance(state, Tensor):
             raise TypeError(
-                f"step takes token, state and memory, and memory comes from encode; got "
-                f"{type(token).__name__}, {type(state).__name__} and {type(memory).__name__}"
+                f"state must be memory.initial_state or what step returned, got {type(state).__name__}"
             )
         _check_tokens(token, self.config.target_vocab_size, "token", axes=("batch",))
         expected = memory.initial_state.shape
         fits = state.dim() == 6 and state[..., :0, :].shape == expected
-        if not fits or len(token) != expected[0] or expected[1] != len(self.decoder_blocks):
+        if not fits or len(token) != expected[0]:
             raise ValueError(
                 f"memory holds {expected[0]} sentences, so token must be of shape ({expected[0]},) and state "
                 f"of {tuple(expected)}, with the number of positions seen in the place of 0; got "
@@ -246,6 +255,7 @@ class Transformer(nn.Module):
             )
 
     def _check_target(self, target: Tensor, memory: TransformerMemory) -> None:
+        self._check_memory(memory)
         _check_tokens(target, self.config.target_vocab_size, "target")
         if len(memory.states) != len(target):
             raise ValueError(

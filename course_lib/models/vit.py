@@ -251,7 +251,7 @@ def attention_rollout(
                 f"{tuple(first.shape)}; rollout multiplies self-attention of blocks that follow each other, "
                 f"(batch, head, position, position): pick an encoder's maps"
             )
-        if weights.numel() == 0 or not weights.isfinite().all():
+        if weights.numel() == 0 or not (weights.is_meta or weights.isfinite().all()):
             raise ValueError(f"{name!r} has no weights, or NaN or infinite ones; find where they come from")
     own = torch.eye(first.shape[-1], dtype=first.dtype, device=first.device)
     rollout = own.expand(first.shape[0], -1, -1)

@@ -30,7 +30,6 @@ import time
 from pathlib import Path
 
 import torch
-from mixed_precision import multiply_in_bfloat16
 from torch import nn
 from torch.nn import functional as F
 from translation import describe_machine, write_json
@@ -44,6 +43,7 @@ from course_lib.training import WindowBatches, learning_rate_factor, mean_loss, 
 
 # The parameters are copied as the tests do it.
 sys.path.append(str(Path(__file__).parents[1]))
+from mixed_precision import multiply_in_bfloat16
 from torch_twins import copy_block
 
 TASK = "tiny-shakespeare, next character, split 90 to 10"

@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 import torch
-from mixed_precision import multiply_in_bfloat16
 from torch import nn
 from torch.nn import functional as F
 from translation import describe_machine
@@ -31,6 +30,7 @@ from course_lib.training import learning_rate_factor
 
 # The parameters are copied as the tests do it.
 sys.path.append(str(Path(__file__).parents[1]))
+from mixed_precision import multiply_in_bfloat16
 from torch_twins import copy_block
 
 TASK = "Fashion-MNIST, 60,000 training images, 10,000 test images"

@@ -186,12 +186,12 @@ def test_memory_and_state_of_a_model_with_other_blocks_are_refused():
     model, other = make(), make(num_blocks=BLOCKS - 1)
     source, target = make_batch()
     mine, foreign = model.encode(source, LENGTHS), other.encode(source, LENGTHS)
-    for call in (
-        lambda: model.decode(target, foreign),
-        lambda: model.step(target[:, 0], mine.initial_state, foreign),
-        lambda: model.step(target[:, 0], foreign.initial_state, mine),
+    for call, words in (
+        (lambda: model.decode(target, foreign), f"memory was made for {BLOCKS - 1} decoder blocks"),
+        (lambda: model.step(target[:, 0], mine.initial_state, foreign), f"this model has {BLOCKS}"),
+        (lambda: model.step(target[:, 0], foreign.initial_state, mine), "state of"),
     ):
-        with pytest.raises(ValueError, match="shorter than"):
+        with pytest.raises(ValueError, match=words):
             call()
 
 
