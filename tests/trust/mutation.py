@@ -157,6 +157,19 @@ def run_tests(files: list[str], watch: Watch, first_only: bool) -> int:
 # ------------------------------------------------------------------------------------------- the parent
 
 
+def prepare() -> None:
+    """Import what all the tests need, once; a fork then takes milliseconds."""
+    os.chdir(ROOT)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    torch.set_num_threads(1)  # a fork keeps none of its parent's threads
+    for name in SLOW_IMPORTS:
+        importlib.import_module(name)
+    if any(name.startswith("course_lib") for name in sys.modules):
+        raise RuntimeError("the course is imported already: a child would not see its mutant")
+    gc.freeze()  # or each child would look through all that its parent has imported
+
+
 @dataclass
 class Child:
     """A forked process that runs tests, and the file in which it says what came of it."""
@@ -176,7 +189,7 @@ class Child:
             return "time", {}
         if os.WIFSIGNALED(status):
             name = signal.Signals(os.WTERMSIG(status)).name
-            return ("time" if name == "SIGXCPU" else name), {}
+            return ("time" if name in ("SIGXCPU", "SIGKILL") else name), {}
         said = json.loads(self.answer.read_text()) if self.answer.exists() else {}
         code = os.WEXITSTATUS(status)
         meaning = {0: "survived", 1: "a failing test", 2: "import", 5: "survived"}
@@ -198,7 +211,7 @@ def fork(module: str, source: str, files: list[str], watch: Watch, seconds: floa
     os.dup2(log, 2)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + GIGABYTES * 2**30,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 5))
     Replaced.path_of_mutant, Replaced.mutated = str(file_of(module)), source.encode()
     SourceFileLoader.get_data = Replaced.get_data
     code = 3
@@ -304,11 +317,8 @@ def summary(module: str, mutants: list[Mutant], fates: dict[str, str], seconds: 
     survivors = {name for name, fate in fates.items() if fate == "survived"}
     equivalent = {name for name in fates if name in why["equivalent"]}
     counted = [name for name in fates if name not in equivalent]
-    kinds = Counter(
-        "import" if fates[name].startswith("import") else "time" if fates[name] == "time" else "test"
-        for name in counted
-        if name not in survivors
-    )
+    killed = [fates[name] for name in counted if name not in survivors]
+    kinds = Counter(fate if fate == "time" else fate.split()[0].split("::")[0] for fate in killed)
     listed = [name for kind in why.values() for name in kind if name.split(":")[0].startswith(module)]
     return {
         "date": datetime.date.today().isoformat(),
@@ -361,11 +371,11 @@ def write(modules: dict[str, dict], path: Path) -> None:
         "torch": torch.__version__,
         "killed": killed,
         "counted": counted,
-        "share": round(killed / counted, 4),
+        "share": round(killed / counted, 4) if counted else None,
         "modules": ordered,
     }
     write_json(path, whole)
-    print(f"killed {killed} of {counted}, {killed / counted:.1%}; see {path.name}")
+    print(f"killed {killed} of {counted}, a share of {whole['share']}; see {path.name}", flush=True)
 
 
 def main() -> None:
@@ -378,15 +388,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=RESULT, help="where to write the counts")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     options = parser.parse_args()
-    os.chdir(ROOT)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    torch.set_num_threads(1)  # a fork keeps none of its parent's threads
-    for name in SLOW_IMPORTS:
-        importlib.import_module(name)
-    assert not [name for name in sys.modules if name.startswith("course_lib")]
-    gc.freeze()  # or each child would look through all that its parent has imported
-
+    prepare()
     modules = options.modules or list(TESTS)
     sources = {module: file_of(module).read_text(encoding="utf-8") for module in modules}
     everything = {module: mutants_of(sources[module], module) for module in modules}

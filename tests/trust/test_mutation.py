@@ -128,15 +128,34 @@ def test_at_least_nine_of_ten_are_killed_and_each_survivor_has_a_reason():
         assert not found["listed_but_killed"], module
 
 
-def test_the_tool_kills_and_lets_live(tmp_path):
-    """A mutant that a test must notice, and one that does what the original does, end to end."""
+# The original, and wrong versions of a line of it: what becomes of each, and how.
+LINE = "return x + self.dropout(sublayer(self.norm(x)))"
+VERSIONS = {
+    LINE: "survived",
+    LINE.replace("x + ", "0 + x + "): "survived",
+    LINE.replace("x + ", "x - "): "a failing test",
+    "return missing": "a failing test",
+    "return (": "import",
+    "while True: pass": "time",
+    "return torch.zeros(10**12)": "a failing test",  # more memory than a child may have
+}
+
+
+def test_a_child_runs_the_tests_on_the_changed_source(tmp_path):
+    script = f"""
+from pathlib import Path
+from tests.trust.mutation import Watch, file_of, fork, prepare, wait
+prepare()
+source = file_of("layers").read_text(encoding="utf-8")
+assert source.count({LINE!r}) == 1
+for line in {list(VERSIONS)!r}:
+    watch = Watch(["tests/test_layers.py::test_residual_connection_by_hand"])
+    changed = source.replace({LINE!r}, line)
+    child = fork("layers", changed, ["tests/test_layers.py"], watch, 5, Path({str(tmp_path)!r}))
+    print(wait(child)[0], flush=True)
+"""
     settings = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for only, killed in (("x + self.dropout(sublayer(self.norm(x))) → x⟧", 1), (EQUIVALENT, 0)):
-        result = tmp_path / f"{killed}.json"
-        command = [sys.executable, "-m", "tests.trust.mutation", "layers", "--only", only]
-        done = subprocess.run(
-            [*command, "--result", str(result)], cwd=ROOT, env=settings, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(result.read_text())["modules"]["layers"]
-        assert (found["tried"], found["killed"], found["equivalent"]) == (1, killed, 1 - killed)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=settings, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == list(VERSIONS.values()), done.stderr
