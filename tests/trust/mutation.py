@@ -5,7 +5,7 @@
     python -m tests.trust.mutation --sample 300         a sample, the same for the same --seed
     python -m tests.trust.mutation --only "dim="        those whose name holds this
     python -m tests.trust.mutation --again              those that are not known to be killed
-    python -m tests.trust.mutation --again --sample 0   none; count anew, after a change of mutants.toml
+    python -m tests.trust.mutation --again --sample 0   those that survived without a reason given
 
 Each mutant runs in a process of its own, forked from one that has imported PyTorch, but nothing of the
 course: the child puts the changed source in the place of the file, and runs the tests that reach the changed
@@ -395,13 +395,20 @@ def main() -> None:
     chosen = [mutant for mutants in everything.values() for mutant in mutants if options.only in mutant.name]
     if options.sample is not None:
         chosen = random.Random(options.seed).sample(chosen, min(options.sample, len(chosen)))
+    names = {mutant.name for mutant in chosen}
     results = {}
     if options.result.exists():
         results = json.loads(options.result.read_text(encoding="utf-8"))["modules"]
     for module in modules:
         fates = remembered(module, sources[module]) if options.again else {}
-        mutants = [mutant for mutant in chosen if mutant.name.split(":")[0].startswith(f"{module}.")]
-        mutants = [mutant for mutant in mutants if fates.get(mutant.name, "survived") == "survived"]
+        known = {name for table in reasons().values() for name in table}
+        open_cases = {name for name, fate in fates.items() if fate == "survived"} - known
+        killed = {name for name, fate in fates.items() if fate != "survived"}
+        mutants = [
+            mutant
+            for mutant in everything[module]
+            if mutant.name in open_cases or (mutant.name in names and mutant.name not in killed)
+        ]
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             for name, fate in examine(module, mutants, sources[module], options.jobs, Path(folder)):
