@@ -2,7 +2,7 @@
 # Another Python: make lab PYTHON=python3.12. Options: make lab ARGS="--no-browser --port 8899".
 PYTHON ?= python3
 
-.PHONY: help lab test notebooks book book-serve book-pdf bench
+.PHONY: help lab test trust notebooks book book-serve book-pdf bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -10,8 +10,11 @@ help: ## list the targets
 lab: ## open the course in JupyterLab; ARGS are passed on to it
 	@"$(PYTHON)" course.py lab $(ARGS)
 
-test: ## run all the tests; ARGS are passed on to pytest
+test: ## run the tests; ARGS are passed on to pytest
 	@"$(PYTHON)" course.py test $(ARGS)
+
+trust: ## run the tests that take minutes: killed set-ups, a chapter under unusual conditions
+	@"$(PYTHON)" course.py trust $(ARGS)
 
 notebooks: ## execute the chapters anew; ONLY=03 for one
 	@"$(PYTHON)" course.py notebooks $(ONLY)

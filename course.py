@@ -1,7 +1,8 @@
 """Does what the Makefile's targets say; where there is no make, call it directly:
 
     python3 course.py lab [options of JupyterLab]     open the course in the browser
-    python3 course.py test [options of pytest]        run all the tests
+    python3 course.py test [options of pytest]        run the tests
+    python3 course.py trust [options of pytest]       run those that take minutes
     python3 course.py notebooks [03]                  execute the chapters anew, or that one
     python3 course.py book [--serve | --pdf]          build the book; show it, or print it
     python3 course.py bench [options]                 train the translators of the benchmark
@@ -54,7 +55,10 @@ def main(command="help", *arguments):
         set_up("lab", "test", "book")
         # Files are shared out among processes. Four are enough: each may hold PyTorch and a browser.
         spread = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
-        become(["-m", "pytest"], spread, arguments)
+        become(["-m", "pytest"], spread, ["-m", "not trust"], arguments)
+    elif command == "trust":
+        set_up("lab", "test", "book")
+        become(["-m", "pytest", "-m", "trust", "-s"], arguments)
     elif command == "notebooks":
         set_up("lab", "test")
         become([os.path.join("notebooks", "build.py")], arguments)

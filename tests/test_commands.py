@@ -128,10 +128,17 @@ def test_commands_set_themselves_up_once_and_pass_on_their_options(new):
     assert called(again) and again.stderr == "" and not log.exists()  # nothing was installed
 
     result = make(new, "test", "ARGS=-k 'this or that'")
-    spread = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    spread = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile", "-m", "not trust"]
     assert called(result) == [prefix, str(new), [*spread, "-k", "this or that"]]
     assert "Installing" in result.stderr  # what testing needs beyond the lab
-    commands = {"notebooks": [], "bench": [], "book": [], "book-serve": ["--serve"], "book-pdf": ["--pdf"]}
+    commands = {
+        "notebooks": [],
+        "trust": ["-m", "trust", "-s"],
+        "bench": [],
+        "book": [],
+        "book-serve": ["--serve"],
+        "book-pdf": ["--pdf"],
+    }
     for command, options in commands.items():
         result = make(new, command)
         assert called(result) == [prefix, str(new), options] and result.stderr == ""
