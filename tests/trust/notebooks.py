@@ -103,9 +103,10 @@ def conditions(folder, chapters, seed, pythons):
     yield "fresh-home", [(chapter, {"environment": fresh}) for chapter, _ in plain]
     if os.name == "posix" and os.geteuid() == 0 and shutil.which("setpriv"):
         nobody = {"before": ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")}
-        reachable = (
-            subprocess.call([*nobody["before"], sys.executable, "-c", ""], stderr=subprocess.DEVNULL) == 0
-        )
+        # A chapter's kernel is one more process of the same Python, so the trial starts one too.
+        again = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', 'import torch']))"
+        trial = [*nobody["before"], sys.executable, "-c", again]
+        reachable = subprocess.call(trial, stderr=subprocess.DEVNULL, env={**os.environ, **fresh}) == 0
         for path in [folder, *folder.rglob("*")]:
             shutil.chown(path, 65534, 65534)
         if reachable:
