@@ -409,6 +409,8 @@ def test_buckets_are_the_formula_in_whole_numbers(num_buckets, max_distance, bid
 def test_there_are_32_buckets_both_ways_up_to_128_unless_said_otherwise():
     relative = torch.arange(-211, 212)
     assert torch.equal(relative_position_bucket(relative), relative_position_bucket(relative, True, 32, 128))
+    one_way = relative_position_bucket(relative, bidirectional=False)
+    assert torch.equal(one_way, relative_position_bucket(relative, False, 32, 128))
     layer, told = RelativePositionBias(3), RelativePositionBias(3, 32, 128, True)
     with torch.no_grad():
         layer.weight.copy_(randn(32, 3))
