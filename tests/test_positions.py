@@ -416,6 +416,11 @@ def test_there_are_32_buckets_both_ways_up_to_128_unless_said_otherwise():
         layer.weight.copy_(randn(32, 3))
     told.load_state_dict(layer.state_dict())
     assert torch.equal(layer(211), told(211))
+    near = RelativePositionBias(3, num_buckets=32, max_distance=20)
+    near.load_state_dict(layer.state_dict())
+    bucket = relative_position_bucket(relative_positions(211), True, 32, 20)
+    assert torch.equal(near(211), near.weight[bucket].permute(2, 0, 1))
+    assert not torch.equal(near(211), layer(211))
 
 
 def test_the_bias_is_looked_up_by_bucket_and_head():
