@@ -110,6 +110,8 @@ def test_padding_mask_fits_scores_without_heads():
     scores, mask = normal(2, 5, 7), padding_mask([7, 3])
     assert torch.equal(masked_softmax(scores, mask), masked_softmax(scores, mask[:, 0]))
     assert torch.equal(masked_softmax(scores[1, :, :3]), masked_softmax(scores, mask)[1, :, :3])
+    each = normal(2, 1, 5, 7, seed=1) > 0  # so does a mask with an axis for queries
+    assert torch.equal(masked_softmax(scores, each), masked_softmax(scores, each[:, 0]))
 
 
 # ------------------------------------------------------------------------------------ masked softmax

@@ -409,11 +409,18 @@ def test_buckets_are_the_formula_in_whole_numbers(num_buckets, max_distance, bid
 def test_there_are_32_buckets_both_ways_up_to_128_unless_said_otherwise():
     relative = torch.arange(-211, 212)
     assert torch.equal(relative_position_bucket(relative), relative_position_bucket(relative, True, 32, 128))
+    one_way = relative_position_bucket(relative, bidirectional=False)
+    assert torch.equal(one_way, relative_position_bucket(relative, False, 32, 128))
     layer, told = RelativePositionBias(3), RelativePositionBias(3, 32, 128, True)
     with torch.no_grad():
         layer.weight.copy_(randn(32, 3))
     told.load_state_dict(layer.state_dict())
     assert torch.equal(layer(211), told(211))
+    near = RelativePositionBias(3, num_buckets=32, max_distance=20)
+    near.load_state_dict(layer.state_dict())
+    bucket = relative_position_bucket(relative_positions(211), True, 32, 20)
+    assert torch.equal(near(211), near.weight[bucket].permute(2, 0, 1))
+    assert not torch.equal(near(211), layer(211))
 
 
 def test_the_bias_is_looked_up_by_bucket_and_head():
