@@ -783,7 +783,7 @@ assert no_residual < 0.3
 
 # %% [markdown]
 # With residuals the digit at a position can still be read off it after four blocks of random weights.
-# Without them hardly more often than by always naming the row's commonest digit, for which one needs to know
+# Without them no more often than by always naming the row's commonest digit, for which one needs to know
 # which digits there are, and not where. And training does not mend it; the sums stay near chance.
 # Likely because an untrained head looks at all positions nearly alike, so that each block mixes them, and
 # no part adds back what was there.

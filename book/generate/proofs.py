@@ -14,13 +14,14 @@ same random weights and the same inputs. What came out was compared, and so was 
 and of every parameter. No number of ours on this page was typed by hand.
 """
 READING = """\
-A difference is the largest found over all configurations, as a share of the largest number expected. "0"
-means that not one bit differed; "–" that there is nothing to take a gradient of.
+These are the largest differences found over all configurations, in float64, as a share of the largest number
+expected. "0" means that not one bit differed; "–" that there is nothing to take a gradient of.
 
-- **float64** shows whether two formulas are the same.
-- **float32** and **bfloat16** round after every step, and two right layers round in different orders. A large
-  number in the column of bfloat16 is bfloat16's own. How far each side is from the exact result stands below:
-  ours must not be further from it than the reference, but for a small factor.
+## Types that round
+
+float64 shows whether two formulas are the same. Smaller types round after every step, and two right layers
+round in different orders: a large number in a column of bfloat16 is bfloat16's own. How far each side is from
+the exact result stands below: ours must not be further from it than the reference, but for a small factor.
 """
 ERRORS = """\
 The exact result is the reference's own in float64, from the same rounded numbers. An error is the length of
@@ -42,6 +43,7 @@ def page(file: Path) -> str:
                 summary(found["rows"]),
                 proofs_table(found["rows"]),
                 READING,
+                rounding_table(found["rows"]),
                 errors_table(found["rows"]),
                 "## Where, when and how\n",
                 provenance(found["machine"], found["date"], found["command"]),
@@ -82,20 +84,39 @@ def summary(rows: list[dict]) -> str:
 
 
 def proofs_table(rows: list[dict]) -> str:
-    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
-    head = ["layer", "must equal", "configurations"]
-    head += [f"{what}, {dtype}" for dtype in dtypes for what in ("values", "gradients")]
     lines = []
     for (layer, reference), found in by_layer(rows).items():
         count = max(row["configurations"] for row in found.values())
-        cells = [share(found[dtype][what]) for dtype in dtypes for what in ("values", "gradients")]
-        lines.append([escape(layer), escape(reference), f"{count:,}", *cells])
-    return table(head, lines, right=2)
+        exact = found["float64"]
+        lines.append(
+            [
+                escape(layer),
+                escape(reference),
+                f"{count:,}",
+                share(exact["values"]),
+                share(exact["gradients"]),
+            ]
+        )
+    return table(["layer", "must equal", "tried", "values", "gradients"], lines, right=2)
+
+
+def rounding_dtypes(rows: list[dict]) -> list[str]:
+    return [dtype for dtype in dict.fromkeys(row["dtype"] for row in rows) if dtype != "float64"]
+
+
+def rounding_table(rows: list[dict]) -> str:
+    dtypes, parts = rounding_dtypes(rows), ("values", "gradients")
+    head = ["layer", *(f"{part}, {dtype}" for dtype in dtypes for part in parts)]
+    lines = [
+        [escape(layer), *(share(found[dtype][part]) for dtype in dtypes for part in parts)]
+        for (layer, _), found in by_layer(rows).items()
+    ]
+    return table(head, lines, right=1)
 
 
 def errors_table(rows: list[dict]) -> str:
     """How far we and the reference are from the exact result, in the dtypes that round."""
-    dtypes = [dtype for dtype in dict.fromkeys(row["dtype"] for row in rows) if dtype != "float64"]
+    dtypes = rounding_dtypes(rows)
     head = ["layer"] + [f"{whose}, {dtype}" for dtype in dtypes for whose in ("ours", "theirs")]
     lines = [
         [escape(layer), *(share(error) for dtype in dtypes for error in found[dtype]["errors"])]
