@@ -897,7 +897,7 @@ for name, make in makers.items():
     print(f"{name:19}{sum(p.numel() for p in make().parameters()):7,} parameters")
     for count in counts:
         m = make()
-        train(m, digits_to_learn[:count], steps=500, learning_rate=rates[name])
+        train(m, digits_to_learn[:count], steps=300, learning_rate=rates[name])
         right[name].append(accuracy(m, new_digits))
 print("digits to learn from" + "".join(f"{count:8,}" for count in counts))
 for name, shares in right.items():
@@ -928,7 +928,7 @@ None
 # With few digits the convolutions are far ahead, and the gap narrows as the digits become more. The paper's
 # authors report the same from the other end of the scale (sections 1 and 4.3): trained on a million
 # pictures their model stayed a little behind convolutional ones of like size, and with 14 to 300 million it
-# overtook them. Do not read more out of our figure than it says: two small models, one data set, 500 steps,
+# overtook them. Do not read more out of our figure than it says: two small models, one data set, 300 steps,
 # one run each.
 #
 # The discs, then, with their 6,000 pictures:

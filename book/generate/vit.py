@@ -29,6 +29,6 @@ def section(results: dict, images: Path) -> str:
 
 INTRODUCTION = f"""\
 The model of chapter 8 on small grey pictures of clothes. Its recipe was chosen on held-out training images;
-the test images are looked at once, at the end. [Dive into Deep Learning]({D2L}) reports an accuracy of 0.861 for its
-own, at 96 by 96 pixels.
+the test images are looked at once, at the end. [Dive into Deep Learning]({D2L}) reports an accuracy of 0.861
+for its own, at 96 by 96 pixels.
 """

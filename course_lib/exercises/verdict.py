@@ -54,7 +54,8 @@ class Verdict:
         parts = [f"<p><strong>{mark}{self.number}</strong> · {_escaped(self.headline)}</p>"]
         parts += [f"<p>{_escaped(line)}</p>" for line in self.lines]
         if self.block:
-            parts.append(f'<pre style="overflow-x: auto">{html.escape(self.block)}</pre>')
+            style = "overflow-x: auto; font-family: monospace"
+            parts.append(f'<pre style="{style}">{html.escape(self.block)}</pre>')
         if self.goals:
             rows = "".join(
                 "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
