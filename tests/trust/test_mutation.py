@@ -129,7 +129,7 @@ def test_at_least_nine_of_ten_are_killed_and_each_survivor_has_a_reason():
 
 
 # The original, and wrong versions of a line of it: what becomes of each, and how.
-LINE = "return x + self.dropout(sublayer(self.norm(x)))"
+LINE = "return x + self.dropout(result)"
 VERSIONS = {
     LINE: "survived",
     LINE.replace("x + ", "0 + x + "): "survived",
