@@ -98,7 +98,7 @@ def _watched(function: Callable, arguments: tuple, seconds: float) -> tuple[Any,
         finally:
             watch.over = True  # an assignment cannot be interrupted, as a call could be
             watch.close()
-    except (Exception, TookTooLong) as error:
+    except (Exception, SystemExit, TookTooLong) as error:  # exit() must not end the notebook
         watch.close()  # once more: the first one may have been interrupted
         return None, error
 

@@ -178,7 +178,18 @@ def _output_and_gradients(output, query, key, value, mask):
             "no_grad?"
         )
     tensors = [tensor for tensor in (query, key, value) if tensor.requires_grad]
-    gradients = torch.autograd.grad(output.square().sum(), tensors, allow_unused=True, materialize_grads=True)
+    try:
+        gradients = torch.autograd.grad(
+            output.square().sum(), tensors, allow_unused=True, materialize_grads=True
+        )
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise Unusable(f"The output can be computed, but not its gradients: {error}") from error
+        raise Unusable(
+            "The output can be computed, but not its gradients. You change a result in place "
+            "(`weights *= mask`, `weights[...] = 0`), and softmax needs its result for the backward pass. "
+            "Write `weights = weights * mask`."
+        ) from error
     return (output, *gradients)
 
 

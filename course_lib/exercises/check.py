@@ -110,11 +110,7 @@ class _Trial:
     mine: Outcome
     reading: Any = None
     unusable: str = ""
-
-    @property
-    def fails(self) -> bool:
-        tolerance = self.case.exercise.tolerance
-        return bool(self.unusable) or not equal(self.reading, self.case.wanted, tolerance)
+    fails: bool = True
 
     def difference(self) -> Difference:
         if self.unusable:
@@ -200,9 +196,12 @@ def _compare(case: Case, mine: Outcome) -> _Trial:
     if mine.error is not None:
         return _Trial(case, mine, unusable=_words(mine.error))
     try:
-        return _Trial(case, mine, reading=case.read(mine))
+        reading = case.read(mine)
+        return _Trial(case, mine, reading, fails=not equal(reading, case.wanted, case.exercise.tolerance))
     except Unusable as error:
         return _Trial(case, mine, unusable=str(error))
+    except (Exception, SystemExit) as error:  # a result may run the learner's code, backward for one
+        return _Trial(case, mine, unusable=f"What it returned cannot be compared: {_words(error)}.")
 
 
 def _run(function: Callable, arguments: tuple) -> Outcome:
@@ -224,9 +223,9 @@ def _alike(mistake: Mistake, trial: _Trial) -> bool:
     if isinstance(reading, Unusable):  # a mistake of form: then the bare results must agree
         try:
             bare = conform(trial.mine.value, theirs.value)
-        except Unusable:
+            return equal(bare, theirs.value, tolerance)
+        except (Exception, SystemExit):  # what cannot be compared is not alike; _compare says why
             return False
-        return equal(bare, theirs.value, tolerance)
     return not trial.unusable and equal(trial.reading, reading, tolerance)
 
 

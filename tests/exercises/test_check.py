@@ -123,6 +123,68 @@ def test_no_gradient_is_said_in_words():
     assert "No gradient can flow back" in text
 
 
+def scaled_scores(query, key):
+    return query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+
+
+def weights_changed_by_operator(query, key, value, mask):
+    weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1)
+    weights *= mask
+    return weights @ value
+
+
+def weights_changed_by_index(query, key, value, mask):
+    weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1)
+    weights[~mask] = 0
+    return weights @ value
+
+
+def weights_made_anew(query, key, value, mask):
+    weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1)
+    weights = weights * mask
+    return weights @ value
+
+
+@pytest.mark.parametrize("answer", [weights_changed_by_operator, weights_changed_by_index])
+def test_weights_changed_in_place_are_a_verdict(answer):
+    verdict = check("3.3", answer)
+    assert verdict.state == "wrong"
+    assert "not its gradients. You change a result in place" in repr(verdict)
+    assert check("3.3", weights_made_anew).right
+
+
+class Backward(torch.autograd.Function):
+    """The right output, with a backward pass that raises what it is told to."""
+
+    @staticmethod
+    def forward(ctx, output, error):
+        ctx.error = error
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise ctx.error
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), RuntimeError("mine"), KeyError("mine")])
+def test_error_of_a_reading_is_a_verdict(error):
+    right = find("3.3").reference
+    verdict = check("3.3", lambda *given: Backward.apply(right(*given), error))
+    assert verdict.state == "wrong" and "mine" in repr(verdict)
+
+
+def test_result_that_cannot_be_made_numbers_is_a_verdict():
+    assert check("3.1", lambda scores: [10**400]).state == "wrong"
+    assert check("3.1", lambda scores: scores.softmax(dim=-1).to_sparse()).state in ("wrong", "right")
+
+
+def test_exit_in_an_answer_is_an_error_of_the_answer():
+    def leaves(scores):
+        raise SystemExit(3)
+
+    assert "it raised SystemExit: 3" in repr(check("3.1", leaves))
+
+
 def test_checks_are_drawn_anew():
     drawn = []
 
