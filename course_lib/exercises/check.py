@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from course_lib.exercises.attempt import Outcome, TookTooLong, attempt, where
+from course_lib.exercises.attempt import Outcome, TookTooLong, attempt, is_stub, where
 from course_lib.exercises.difference import Difference, conform, difference, equal
 from course_lib.exercises.exercise import Exercise, Mistake, Target, Unusable, find
 from course_lib.exercises.progress import note_solved
@@ -18,6 +18,7 @@ from course_lib.exercises.verdict import Verdict, shown
 SECONDS = 5.0  # for one call of a learner's function; the inputs are so small that milliseconds are usual
 TARGET_SECONDS = 1800.0  # for an open-ended exercise, which may train a model
 _LONGEST_ERROR = 500
+_NO_RETURN = "it returns None: is a `return` missing? (print shows a result and returns nothing)"
 
 
 def check(number: str, answer: Callable, **options: Any) -> Verdict:
@@ -133,7 +134,7 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
             return Verdict(number, "endless", headline, [f"Tried: {case.what}."], call)
         trials.append(_compare(case, mine))
     if all(trial.mine.value is None and trial.mine.error is None for trial in trials):
-        return Verdict(number, "unwritten", "not written yet: it returns None.")
+        return _nothing(number, answer)
 
     changed = sorted({name for trial in trials for name in trial.mine.changed})
     in_place = (
@@ -178,7 +179,7 @@ def measure(target: Target, answer: Callable, generator: torch.Generator, option
         lambda: target.measure(written, generator, **options), (), names=[], seconds=TARGET_SECONDS
     )
     if unwritten:
-        return Verdict(number, "unwritten", "not written yet: it returns None.")
+        return _nothing(number, answer)
     if isinstance(outcome.error, TookTooLong):
         headline = f"ended after {TARGET_SECONDS / 60:g} minutes: it was still running."
         return Verdict(number, "endless", headline, block=where(outcome.error, answer))
@@ -190,6 +191,13 @@ def measure(target: Target, answer: Callable, generator: torch.Generator, option
     if all(goal.reached for goal in outcome.value):
         return Verdict(number, "right", target.solved, goals=outcome.value)
     return Verdict(number, "wrong", "it runs, and has not reached its goal yet.", goals=outcome.value)
+
+
+def _nothing(number: str, answer: Callable) -> Verdict:
+    """The verdict on an answer that returns None, whatever it is given."""
+    if is_stub(answer):
+        return Verdict(number, "unwritten", "not written yet: it returns None.")
+    return Verdict(number, "wrong", _NO_RETURN)
 
 
 def _compare(case: Case, mine: Outcome) -> _Trial:

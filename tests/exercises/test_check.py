@@ -27,6 +27,56 @@ def test_stub_is_not_written_yet_in_one_calm_line(file):
     assert verdict._repr_html_() is None and not verdict.right and not file.exists()
 
 
+def documented(scores):
+    """What it is to do."""
+    ...
+
+
+def passed(scores):
+    """What it is to do."""
+    pass
+
+
+def bare_pass(scores):
+    pass
+
+
+@pytest.mark.parametrize("answer", [documented, passed, bare_pass, lambda scores: None])
+def test_every_empty_body_is_a_stub(answer):
+    assert check("3.1", answer).state == "unwritten"
+
+
+def forgotten(scores):
+    scores.softmax(dim=-1)
+
+
+def printed(scores):
+    """What it is to do."""
+    print(scores.softmax(dim=-1))
+
+
+def without_source():
+    space = {}
+    exec("def answer(scores):\n    weights = scores.softmax(dim=-1)", space)
+    return space["answer"]
+
+
+@pytest.mark.parametrize("answer", [forgotten, printed, without_source()])
+def test_forgotten_return_is_not_called_unwritten(answer):
+    verdict = check("3.1", answer)
+    assert verdict.state == "wrong"
+    assert "it returns None: is a `return` missing? (print shows" in repr(verdict)
+
+
+def test_forgotten_return_of_a_model_is_not_called_unwritten():
+    def no_model():
+        torch.nn.Linear(2, 2)
+
+    options = {"make_signals": None, "parameters": 1, "error": 1.0}
+    assert "is a `return` missing?" in repr(check("3.6", no_model, **options))
+    assert check("3.6", stub, **options).state == "unwritten"
+
+
 def test_right_answer_says_what_it_is_good_for_and_is_noted(file):
     verdict = check("3.1", lambda scores: scores.softmax(dim=-1))
     assert verdict.right and repr(verdict).startswith("✓ 3.1 · Each row is a distribution")
