@@ -168,7 +168,20 @@ def _masked_attention(g):
             torch.tensor([[True, False, True], [False, False, False]]),
         ),
     )
-    yield "scores in the tens", (*tensors(2, 3, 5, 2, scale=4.0), some)
+    query, key, value = tensors(2, 3, 5, 2, scale=4.0)
+    # The lowest score is hidden, so that only the next input tells whether a hidden one is lowered enough.
+    lowest = (query @ key.T).argmin(dim=-1, keepdim=True)
+    yield "scores in the tens", (query, key, value, torch.arange(3) != lowest)
+    yield "a hidden score lies 60 above the visible ones", _high_hidden_score()
+
+
+def _high_hidden_score():
+    """Numbers that are always the same: the scores of both queries are 0.3, 61 and 0.7."""
+    query = torch.ones(2, 4)
+    key = torch.tensor([[0.3], [61.0], [0.7]]).expand(3, 4) / 2
+    value = torch.tensor([[1.0, -2.0], [3.0, 1.0], [-1.0, 0.5]])
+    mask = torch.tensor([[True, False, True]]).expand(2, 3).clone()
+    return *(tensor.requires_grad_() for tensor in (query, key, value)), mask
 
 
 def _output_and_gradients(output, query, key, value, mask):
@@ -193,10 +206,24 @@ def _output_and_gradients(output, query, key, value, mask):
     return (output, *gradients)
 
 
+def _which_gradient(right, reading):
+    if not right[0] or all(right):
+        return ""
+    place = right.index(False)
+    name = ("query", "key", "value")[place - 1]
+    if not reading[place].any():
+        return (
+            f"The output is right, but no gradient reaches `{name}`: were the weights cut off, by .detach() "
+            f"or NumPy?"
+        )
+    return f"The output is right; the gradient of `{name}` is not:"
+
+
 @exercise(
     "3.3",
     _masked_attention,
     reading=_output_and_gradients,
+    remark=_which_gradient,
     solved="Outputs and gradients are right, also where nothing may be seen: no NaN will spread from here.",
 )
 def attention_with_added_mask(query, key, value, mask):
@@ -311,6 +338,15 @@ def hidden_is_zero(query, key, value, mask):
 )
 def zero_times_infinity(query, key, value, mask):
     return (_scaled_scores(query, key) + ~mask * -math.inf).softmax(dim=-1) @ value
+
+
+@attention_with_added_mask.mistake(
+    "not low enough",
+    "Your number is smaller than the scores it must beat: where they are large, hidden keys still take "
+    "part in softmax. Take -1e4 or lower.",
+)
+def not_low_enough(query, key, value, mask):
+    return ((_scaled_scores(query, key) + _bias(mask, -20.0)).softmax(dim=-1) * mask) @ value
 
 
 @attention_with_added_mask.mistake("no scaling", "The scores are not divided by the root of d_k.")

@@ -118,7 +118,12 @@ class _Trial:
             return Difference(self.unusable)
         exercise = self.case.exercise
         title = f"Exercise {exercise.number}: mine and what is expected"
-        return difference(self.reading, self.case.wanted, exercise.tolerance, title)
+        found = difference(self.reading, self.case.wanted, exercise.tolerance, title)
+        if not isinstance(self.reading, tuple):
+            return found
+        pairs = zip(self.reading, self.case.wanted, strict=True)
+        remark = exercise.remark([equal(*pair, exercise.tolerance) for pair in pairs], self.reading)
+        return found._replace(words=f"{remark} {found.words}".strip())
 
 
 def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: float = SECONDS) -> Verdict:

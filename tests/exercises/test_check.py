@@ -203,6 +203,42 @@ def test_weights_changed_in_place_are_a_verdict(answer):
     assert check("3.3", weights_made_anew).right
 
 
+@pytest.mark.parametrize("low", [20, 25, 30, 40, 50])
+def test_number_that_is_not_low_enough_is_always_refused_and_named(low):
+    def answer(query, key, value, mask):
+        return ((scaled_scores(query, key) - low * ~mask).softmax(dim=-1) * mask) @ value
+
+    for _ in range(20):
+        verdict = check("3.3", answer)
+        assert verdict.mistake and verdict.mistake.name == "not low enough", verdict
+    assert "Not low enough. Your number is smaller" in repr(verdict)
+
+
+@pytest.mark.parametrize("low", [200, 1e3, 1e4, 1e9])
+def test_number_that_is_low_enough_is_accepted(low):
+    def answer(query, key, value, mask):
+        return ((scaled_scores(query, key) - low * ~mask).softmax(dim=-1) * mask) @ value
+
+    assert all(check("3.3", answer).right for _ in range(20))
+
+
+def test_right_output_with_a_wrong_gradient_says_which():
+    right = find("3.3").reference
+
+    def weights_cut_off(query, key, value, mask):
+        weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1).detach() * mask
+        return weights @ value
+
+    def key_halved(query, key, value, mask):
+        return right(query, (key + key.detach()) / 2, value, mask)
+
+    assert "The output is right, but no gradient reaches `query`: were the" in repr(
+        check("3.3", weights_cut_off)
+    )
+    assert "The output is right; the gradient of `key` is not: " in repr(check("3.3", key_halved))
+    assert "The output is right" not in repr(check("3.3", lambda *given: right(*given) + 1))
+
+
 class Backward(torch.autograd.Function):
     """The right output, with a backward pass that raises what it is told to."""
 
