@@ -141,12 +141,20 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
     if all(trial.mine.value is None and trial.mine.error is None for trial in trials):
         return _nothing(number, answer)
 
-    changed = sorted({name for trial in trials for name in trial.mine.changed})
-    in_place = (
-        f"It changes {' and '.join(f'`{name}`' for name in changed)} in place: the caller's own numbers are "
-        f"other ones afterwards. Make new tensors (`x = x + 1`, not `x += 1`), or work on a `.clone()`."
-    )
     failed = next((trial for trial in trials if trial.fails), None)
+    changed = {name for trial in trials for name in trial.mine.changed}
+    leaf = failed is not None and "leaf Variable" in str(failed.mine.error)
+    if leaf:
+        # PyTorch refuses this for an input that a gradient is wanted of; without one it shows which it is.
+        detached = [
+            part.detach() if isinstance(part, torch.Tensor) else part for part in failed.case.arguments
+        ]
+        changed.update(attempt(answer, tuple(detached), names, seconds).changed)
+    in_place = (
+        f"It changes {' and '.join(f'`{name}`' for name in sorted(changed))} in place: the caller's own "
+        f"numbers are other ones afterwards. Make new tensors (`x = x + 1`, not `x += 1`), or work on a "
+        f"`.clone()`."
+    )
     if failed is None:
         if changed:
             return Verdict(number, "changed", "right results, but an input is not left alone.", [in_place])
@@ -162,7 +170,8 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
     if error := failed.mine.error:
         line = where(error, answer) or f"check calls it with ({', '.join(names)})"
         lines += [f"Tried: {failed.case.what}."]
-        return Verdict(number, "error", f"it raised {_words(error)}", lines, f"{line}\n\n{call}")
+        said = "an input is not left alone." if leaf and changed else f"it raised {_words(error)}"
+        return Verdict(number, "error", said, lines, f"{line}\n\n{call}")
     found = failed.difference()
     lines += [f"Tried: {failed.case.what}. {found.words}"]
     return Verdict(number, "wrong", "not right yet.", lines, call, found.view, mistake)

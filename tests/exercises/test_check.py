@@ -239,6 +239,16 @@ def test_right_output_with_a_wrong_gradient_says_which():
     assert "The output is right" not in repr(check("3.3", lambda *given: right(*given) + 1))
 
 
+def test_input_that_needs_a_gradient_and_is_changed_in_place_is_named():
+    def query_divided(query, key, value, mask):
+        query /= query.shape[-1] ** 0.5
+        return (query @ key.T).softmax(dim=-1) @ value
+
+    text = repr(check("3.3", query_divided))
+    assert "It changes `query` in place" in text and "in query_divided, line" in text
+    assert "leaf Variable" not in text and "`key` in place" not in text
+
+
 class Backward(torch.autograd.Function):
     """The right output, with a backward pass that raises what it is told to."""
 
