@@ -45,6 +45,8 @@ def check(number: str, answer: Callable, **options: Any) -> Verdict:
     generator = torch.Generator()
     generator.seed()
     if isinstance(task, Target):
+        if isinstance(answer, torch.nn.Module):
+            raise TypeError("check needs the function itself, not the model: the function's name without ().")
         wanted = list(inspect.signature(task.measure).parameters)[2:]
         if set(options) != set(wanted):
             raise TypeError(
@@ -200,8 +202,8 @@ def measure(target: Target, answer: Callable, generator: torch.Generator, option
     if isinstance(outcome.error, Unusable):
         return Verdict(number, "wrong", str(outcome.error))
     if outcome.error is not None:
-        block = where(outcome.error, answer)
-        return Verdict(number, "error", f"it raised {_words(outcome.error)}", block=block)
+        block, notes = where(outcome.error, answer), getattr(outcome.error, "__notes__", ())
+        return Verdict(number, "error", f"it raised {_words(outcome.error)}", notes, block)
     if all(goal.reached for goal in outcome.value):
         return Verdict(number, "right", target.solved, goals=outcome.value)
     return Verdict(number, "wrong", "it runs, and has not reached its goal yet.", goals=outcome.value)

@@ -249,6 +249,35 @@ def test_input_that_needs_a_gradient_and_is_changed_in_place_is_named():
     assert "leaf Variable" not in text and "`key` in place" not in text
 
 
+def signals(count, generator):
+    inputs = torch.randn(count, 1, 7, generator=generator)
+    centre = torch.randint(7, (count, 4), generator=generator)
+    return inputs, inputs, centre, centre % 2, inputs[:, 0].gather(1, centre)
+
+
+SIGNALS = {"make_signals": signals, "parameters": 0, "error": 1e-6}
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: (model, 0.1)])
+def test_model_is_taken_from_a_tuple_and_measured_in_eval(wrap):
+    # In training, dropout would zero nearly all outputs.
+    verdict = check("3.6", lambda: wrap(torch.nn.Dropout(0.99).train()), **SIGNALS)
+    assert verdict.right, verdict
+
+
+def test_model_in_place_of_the_function_is_said_in_words():
+    with pytest.raises(TypeError, match="the function itself, not the model"):
+        check("3.6", torch.nn.Linear(7, 7), **SIGNALS)
+
+
+def test_error_of_measuring_tells_the_shapes():
+    text = repr(check("3.6", lambda: torch.nn.Linear(5, 7), **SIGNALS))
+    assert "it raised RuntimeError" in text and "your model on numbers of shape (1000, 1, 7)." in text
+    text = repr(check("3.6", lambda: torch.nn.Linear(7, 2), **SIGNALS))
+    assert "It returned numbers of shape (1000, 1, 2)." in text
+    assert "got a tuple" in repr(check("3.6", lambda: (3, 4), **SIGNALS))
+
+
 class Backward(torch.autograd.Function):
     """The right output, with a backward pass that raises what it is told to."""
 
