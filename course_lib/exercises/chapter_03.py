@@ -147,6 +147,31 @@ def one_too_far(num_queries, num_keys):
     return key <= query + 1
 
 
+added = my_causal_mask.mistake(
+    "a mask to be added",
+    "It holds 0 and -inf (or a number far below zero), as in 3.3. Here True is to mean *may attend*: "
+    "return the comparison itself.",
+)
+
+
+@added
+def added_infinite(num_queries, num_keys):
+    query, key = _positions(num_queries, num_keys)
+    return torch.zeros(num_queries, num_keys).masked_fill(key > query, -math.inf)
+
+
+@added
+def added_finite(num_queries, num_keys):
+    query, key = _positions(num_queries, num_keys)
+    return torch.zeros(num_queries, num_keys).masked_fill(key > query, -1e9)
+
+
+@added
+def added_less(num_queries, num_keys):
+    query, key = _positions(num_queries, num_keys)
+    return torch.zeros(num_queries, num_keys).masked_fill(key > query, -1e4)
+
+
 def _masked_attention(g):
     def tensors(num_queries, num_keys, d_k, d_v, scale=1.0):
         sizes = (num_queries, d_k), (num_keys, d_k), (num_keys, d_v)

@@ -175,6 +175,8 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
         said = "an input is not left alone." if leaf and changed else f"it raised {_words(error)}"
         return Verdict(number, "error", said, lines, f"{line}\n\n{call}")
     found = failed.difference()
+    if place := _right_place(trials):
+        lines += [f"The {place} of your results is the right one: return the output first."]
     lines += [f"Tried: {failed.case.what}. {found.words}"]
     return Verdict(number, "wrong", "not right yet.", lines, call, found.view, mistake)
 
@@ -207,6 +209,19 @@ def measure(target: Target, answer: Callable, generator: torch.Generator, option
     if all(goal.reached for goal in outcome.value):
         return Verdict(number, "right", target.solved, goals=outcome.value)
     return Verdict(number, "wrong", "it runs, and has not reached its goal yet.", goals=outcome.value)
+
+
+def _right_place(trials: list[_Trial]) -> str:
+    """Which later part of the returned tuples is right for every input, in words; "" if none is."""
+    for place, word in enumerate(("second", "third", "fourth"), start=1):
+        parts = [
+            _compare(trial.case, replace(trial.mine, value=trial.mine.value[place]))
+            for trial in trials
+            if isinstance(trial.mine.value, tuple) and len(trial.mine.value) > place
+        ]
+        if len(parts) == len(trials) and not any(part.fails for part in parts):
+            return word
+    return ""
 
 
 def _nothing(number: str, answer: Callable) -> Verdict:

@@ -278,6 +278,30 @@ def test_error_of_measuring_tells_the_shapes():
     assert "got a tuple" in repr(check("3.6", lambda: (3, 4), **SIGNALS))
 
 
+def test_mask_to_be_added_is_named_and_not_made_boolean():
+    def added(num_queries, num_keys):
+        allowed = find("3.2").reference(num_queries, num_keys)
+        return torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
+
+    text = repr(check("3.2", added))
+    assert "A mask to be added." in text and "return the comparison itself" in text and ".bool()" not in text
+    assert ".bool()" in repr(check("3.2", lambda *counts: find("3.2").reference(*counts).int()))
+
+
+def test_right_result_in_a_later_place_is_pointed_out():
+    right = find("3.3").reference
+
+    def weights_first(query, key, value, mask):
+        return scaled_scores(query, key).softmax(dim=-1), right(query, key, value, mask)
+
+    def both_wrong(query, key, value, mask):
+        return scaled_scores(query, key).softmax(dim=-1), 2 * right(query, key, value, mask)
+
+    words = "The second of your results is the right one: return the output first."
+    assert words in repr(check("3.3", weights_first))
+    assert "of your results is the right one" not in repr(check("3.3", both_wrong))
+
+
 class Backward(torch.autograd.Function):
     """The right output, with a backward pass that raises what it is told to."""
 
