@@ -98,9 +98,26 @@ def _watched(function: Callable, arguments: tuple, seconds: float) -> tuple[Any,
         finally:
             watch.over = True  # an assignment cannot be interrupted, as a call could be
             watch.close()
-    except (Exception, TookTooLong) as error:
+    except (Exception, SystemExit, TookTooLong) as error:  # exit() must not end the notebook
         watch.close()  # once more: the first one may have been interrupted
         return None, error
+
+
+def _stub(): ...
+
+
+def _documented_stub():
+    """A docstring, and nothing else."""
+
+
+_STUBS = {stub.__code__.co_code for stub in (_stub, _documented_stub)}
+
+
+def is_stub(function: Callable) -> bool:
+    """Whether a function that returns None has a body of `...`, `pass` or a docstring alone."""
+    function = function.forward if isinstance(function, torch.nn.Module) else inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_code in _STUBS
 
 
 def _identical(before: torch.Tensor, after: torch.Tensor) -> bool:

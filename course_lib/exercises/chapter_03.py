@@ -5,6 +5,7 @@ import math
 import torch
 
 from course_lib.exercises.exercise import Goal, Unusable, exercise, target
+from course_lib.exercises.models import score, trained_model
 
 TITLE = "Scaled dot-product attention"
 
@@ -146,6 +147,31 @@ def one_too_far(num_queries, num_keys):
     return key <= query + 1
 
 
+added = my_causal_mask.mistake(
+    "a mask to be added",
+    "It holds 0 and -inf (or a number far below zero), as in 3.3. Here True is to mean *may attend*: "
+    "return the comparison itself.",
+)
+
+
+@added
+def added_infinite(num_queries, num_keys):
+    query, key = _positions(num_queries, num_keys)
+    return torch.zeros(num_queries, num_keys).masked_fill(key > query, -math.inf)
+
+
+@added
+def added_finite(num_queries, num_keys):
+    query, key = _positions(num_queries, num_keys)
+    return torch.zeros(num_queries, num_keys).masked_fill(key > query, -1e9)
+
+
+@added
+def added_less(num_queries, num_keys):
+    query, key = _positions(num_queries, num_keys)
+    return torch.zeros(num_queries, num_keys).masked_fill(key > query, -1e4)
+
+
 def _masked_attention(g):
     def tensors(num_queries, num_keys, d_k, d_v, scale=1.0):
         sizes = (num_queries, d_k), (num_keys, d_k), (num_keys, d_v)
@@ -168,7 +194,20 @@ def _masked_attention(g):
             torch.tensor([[True, False, True], [False, False, False]]),
         ),
     )
-    yield "scores in the tens", (*tensors(2, 3, 5, 2, scale=4.0), some)
+    query, key, value = tensors(2, 3, 5, 2, scale=4.0)
+    # The lowest score is hidden, so that only the next input tells whether a hidden one is lowered enough.
+    lowest = (query @ key.T).argmin(dim=-1, keepdim=True)
+    yield "scores in the tens", (query, key, value, torch.arange(3) != lowest)
+    yield "a hidden score lies 60 above the visible ones", _high_hidden_score()
+
+
+def _high_hidden_score():
+    """Numbers that are always the same: the scores of both queries are 0.3, 61 and 0.7."""
+    query = torch.ones(2, 4)
+    key = torch.tensor([[0.3], [61.0], [0.7]]).expand(3, 4) / 2
+    value = torch.tensor([[1.0, -2.0], [3.0, 1.0], [-1.0, 0.5]])
+    mask = torch.tensor([[True, False, True]]).expand(2, 3).clone()
+    return *(tensor.requires_grad_() for tensor in (query, key, value)), mask
 
 
 def _output_and_gradients(output, query, key, value, mask):
@@ -178,14 +217,39 @@ def _output_and_gradients(output, query, key, value, mask):
             "no_grad?"
         )
     tensors = [tensor for tensor in (query, key, value) if tensor.requires_grad]
-    gradients = torch.autograd.grad(output.square().sum(), tensors, allow_unused=True, materialize_grads=True)
+    try:
+        gradients = torch.autograd.grad(
+            output.square().sum(), tensors, allow_unused=True, materialize_grads=True
+        )
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise Unusable(f"The output can be computed, but not its gradients: {error}") from error
+        raise Unusable(
+            "The output can be computed, but not its gradients. You change a result in place "
+            "(`weights *= mask`, `weights[...] = 0`), and softmax needs its result for the backward pass. "
+            "Write `weights = weights * mask`."
+        ) from error
     return (output, *gradients)
+
+
+def _which_gradient(right, reading):
+    if not right[0] or all(right):
+        return ""
+    place = right.index(False)
+    name = ("query", "key", "value")[place - 1]
+    if not reading[place].any():
+        return (
+            f"The output is right, but no gradient reaches `{name}`: were the weights cut off, by .detach() "
+            f"or NumPy?"
+        )
+    return f"The output is right; the gradient of `{name}` is not:"
 
 
 @exercise(
     "3.3",
     _masked_attention,
     reading=_output_and_gradients,
+    remark=_which_gradient,
     solved="Outputs and gradients are right, also where nothing may be seen: no NaN will spread from here.",
 )
 def attention_with_added_mask(query, key, value, mask):
@@ -300,6 +364,15 @@ def hidden_is_zero(query, key, value, mask):
 )
 def zero_times_infinity(query, key, value, mask):
     return (_scaled_scores(query, key) + ~mask * -math.inf).softmax(dim=-1) @ value
+
+
+@attention_with_added_mask.mistake(
+    "not low enough",
+    "Your number is smaller than the scores it must beat: where they are large, hidden keys still take "
+    "part in softmax. Take -1e4 or lower.",
+)
+def not_low_enough(query, key, value, mask):
+    return ((_scaled_scores(query, key) + _bias(mask, -20.0)).softmax(dim=-1) * mask) @ value
 
 
 @attention_with_added_mask.mistake("no scaling", "The scores are not divided by the root of d_k.")
@@ -456,11 +529,8 @@ def cross_over_queries(x, memory, w_q, w_k, w_v):
 
 @target("3.6", solved="Half the error with no parameter more.")
 def better_signals(answer, generator, *, make_signals, parameters, error):
-    model = answer()
-    if not isinstance(model, torch.nn.Module):
-        raise Unusable(f"return the trained model itself, an nn.Module; got a {type(model).__name__}")
+    model = trained_model(answer)
     inputs, _, centre, _, height = make_signals(1000, generator)
-    with torch.no_grad():
-        found = (model(inputs)[:, 0].gather(1, centre) - height).abs().mean().item()
+    found = score(model, (inputs,), lambda output: (output[:, 0].gather(1, centre) - height).abs().mean())
     size = sum(parameter.numel() for parameter in model.parameters())
     return [Goal("parameters", size, at_most=parameters), Goal("error on new signals", found, at_most=error)]

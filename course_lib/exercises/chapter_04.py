@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from course_lib.exercises.exercise import Goal, Unusable, exercise, target
+from course_lib.exercises.exercise import Goal, exercise, target
+from course_lib.exercises.models import score, trained_model
 
 TITLE = "Multi-head attention"
 
@@ -376,11 +377,8 @@ def one_query(q, k, v):
 
 @target("4.7", solved="Two heads of width 4 tell eight names apart.")
 def small_table(answer, generator, *, make_tables, parameters):
-    model = answer()
-    if not isinstance(model, torch.nn.Module):
-        raise Unusable(f"return the trained model itself, an nn.Module; got a {type(model).__name__}")
+    model = trained_model(answer)
     notes, names, numbers, wanted = make_tables(2000, generator)
-    with torch.no_grad():
-        found = (model(notes, names, numbers) - wanted).square().mean().item()
+    found = score(model, (notes, names, numbers), lambda output: (output - wanted).square().mean())
     size = sum(parameter.numel() for parameter in model.parameters())
     return [Goal("parameters", size, at_most=parameters), Goal("error on new tables", found, at_most=0.001)]

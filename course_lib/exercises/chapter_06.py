@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib.exercises.exercise import Goal, Unusable, exercise, target
-from course_lib.exercises.models import Restless, shaken
+from course_lib.exercises.exercise import Goal, exercise, target
+from course_lib.exercises.models import Restless, score, shaken, trained_model
 from course_lib.models.transformer import Transformer, TransformerConfig
 
 TITLE = "The Transformer"
@@ -500,11 +500,8 @@ def two_softmaxes(logits, target, pad_id):
 
 @target("6.8", solved="A quarter of the parameters is enough to fetch a digit and to add.")
 def smaller_adder(answer, generator, *, digits, parameters):
-    model = answer()
-    if not isinstance(model, nn.Module):
-        raise Unusable(f"return the trained model itself, an nn.Module; got a {type(model).__name__}")
+    model = trained_model(answer)
     asked, sums = digits(1000, generator)
-    with torch.no_grad():
-        right = (model(asked).argmax(dim=-1) == sums).float().mean().item()
+    right = score(model, (asked,), lambda output: (output.argmax(dim=-1) == sums).float().mean())
     size = sum(parameter.numel() for parameter in model.parameters())
     return [Goal("parameters", size, at_most=parameters), Goal("share of right sums", right, at_least=0.95)]

@@ -5,12 +5,11 @@ from collections import Counter
 from itertools import pairwise
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from course_lib.attention import causal_mask
-from course_lib.exercises.exercise import Goal, Unusable, exercise, target
-from course_lib.exercises.models import Restless, shaken
+from course_lib.exercises.exercise import Goal, exercise, target
+from course_lib.exercises.models import Restless, shaken, trained_model
 from course_lib.models.gpt import GPT, GPTConfig
 from course_lib.training import mean_loss, next_token_loss
 
@@ -630,9 +629,7 @@ def no_norm(model, tokens):
 
 @target("7.8", solved="Half the parameters, and hardly a worse guess at the next token.")
 def smaller_gpt(answer, generator, *, validation, parameters, loss):
-    model = answer()
-    if not isinstance(model, nn.Module):
-        raise Unusable(f"return the trained model itself, an nn.Module; got a {type(model).__name__}")
+    model = trained_model(answer)
     size = sum(parameter.numel() for parameter in model.parameters())
     found = mean_loss(model, validation, next_token_loss)
     return [Goal("parameters", size, at_most=parameters), Goal("held-out loss", found, at_most=loss)]

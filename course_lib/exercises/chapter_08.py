@@ -1,11 +1,10 @@
 """The exercises of chapter 8: patches there and back, the class token, counting, grading and rollout."""
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from course_lib.exercises.exercise import Goal, Unusable, exercise, target
-from course_lib.exercises.models import shaken
+from course_lib.exercises.exercise import Goal, exercise, target
+from course_lib.exercises.models import score, shaken, trained_model
 from course_lib.models.vit import ViT, ViTConfig, image_to_patches
 
 TITLE = "The Vision Transformer"
@@ -588,10 +587,9 @@ def norm_missing(model, images):
     "8.8", solved="Half the parameters read as well: with few pictures, what is not there need not learn."
 )
 def smaller_digit_reader(answer, generator, *, digits, parameters):
-    model = answer()
-    if not isinstance(model, nn.Module):
-        raise Unusable(f"return the trained model itself, an nn.Module; got a {type(model).__name__}")
-    with torch.no_grad():
-        right = (model(digits.images).argmax(dim=-1) == digits.labels).float().mean().item()
+    model = trained_model(answer)
+    right = score(
+        model, (digits.images,), lambda output: (output.argmax(dim=-1) == digits.labels).float().mean()
+    )
     size = sum(parameter.numel() for parameter in model.parameters())
     return [Goal("parameters", size, at_most=parameters), Goal("share of right digits", right, at_least=0.85)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from course_lib.exercises.attempt import Outcome, TookTooLong, attempt, where
+from course_lib.exercises.attempt import Outcome, TookTooLong, attempt, is_stub, where
 from course_lib.exercises.difference import Difference, conform, difference, equal
 from course_lib.exercises.exercise import Exercise, Mistake, Target, Unusable, find
 from course_lib.exercises.progress import note_solved
@@ -18,6 +18,7 @@ from course_lib.exercises.verdict import Verdict, shown
 SECONDS = 5.0  # for one call of a learner's function; the inputs are so small that milliseconds are usual
 TARGET_SECONDS = 1800.0  # for an open-ended exercise, which may train a model
 _LONGEST_ERROR = 500
+_NO_RETURN = "it returns None: is a `return` missing? (print shows a result and returns nothing)"
 
 
 def check(number: str, answer: Callable, **options: Any) -> Verdict:
@@ -44,6 +45,8 @@ def check(number: str, answer: Callable, **options: Any) -> Verdict:
     generator = torch.Generator()
     generator.seed()
     if isinstance(task, Target):
+        if isinstance(answer, torch.nn.Module):
+            raise TypeError("check needs the function itself, not the model: the function's name without ().")
         wanted = list(inspect.signature(task.measure).parameters)[2:]
         if set(options) != set(wanted):
             raise TypeError(
@@ -110,18 +113,19 @@ class _Trial:
     mine: Outcome
     reading: Any = None
     unusable: str = ""
-
-    @property
-    def fails(self) -> bool:
-        tolerance = self.case.exercise.tolerance
-        return bool(self.unusable) or not equal(self.reading, self.case.wanted, tolerance)
+    fails: bool = True
 
     def difference(self) -> Difference:
         if self.unusable:
             return Difference(self.unusable)
         exercise = self.case.exercise
         title = f"Exercise {exercise.number}: mine and what is expected"
-        return difference(self.reading, self.case.wanted, exercise.tolerance, title)
+        found = difference(self.reading, self.case.wanted, exercise.tolerance, title)
+        if not isinstance(self.reading, tuple):
+            return found
+        pairs = zip(self.reading, self.case.wanted, strict=True)
+        remark = exercise.remark([equal(*pair, exercise.tolerance) for pair in pairs], self.reading)
+        return found._replace(words=f"{remark} {found.words}".strip())
 
 
 def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: float = SECONDS) -> Verdict:
@@ -137,14 +141,22 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
             return Verdict(number, "endless", headline, [f"Tried: {case.what}."], call)
         trials.append(_compare(case, mine))
     if all(trial.mine.value is None and trial.mine.error is None for trial in trials):
-        return Verdict(number, "unwritten", "not written yet: it returns None.")
+        return _nothing(number, answer)
 
-    changed = sorted({name for trial in trials for name in trial.mine.changed})
-    in_place = (
-        f"It changes {' and '.join(f'`{name}`' for name in changed)} in place: the caller's own numbers are "
-        f"other ones afterwards. Make new tensors (`x = x + 1`, not `x += 1`), or work on a `.clone()`."
-    )
     failed = next((trial for trial in trials if trial.fails), None)
+    changed = {name for trial in trials for name in trial.mine.changed}
+    leaf = failed is not None and "leaf Variable" in str(failed.mine.error)
+    if leaf:
+        # PyTorch refuses this for an input that a gradient is wanted of; without one it shows which it is.
+        detached = [
+            part.detach() if isinstance(part, torch.Tensor) else part for part in failed.case.arguments
+        ]
+        changed.update(attempt(answer, tuple(detached), names, seconds).changed)
+    in_place = (
+        f"It changes {' and '.join(f'`{name}`' for name in sorted(changed))} in place: the caller's own "
+        f"numbers are other ones afterwards. Make new tensors (`x = x + 1`, not `x += 1`), or work on a "
+        f"`.clone()`."
+    )
     if failed is None:
         if changed:
             return Verdict(number, "changed", "right results, but an input is not left alone.", [in_place])
@@ -160,8 +172,11 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
     if error := failed.mine.error:
         line = where(error, answer) or f"check calls it with ({', '.join(names)})"
         lines += [f"Tried: {failed.case.what}."]
-        return Verdict(number, "error", f"it raised {_words(error)}", lines, f"{line}\n\n{call}")
+        said = "an input is not left alone." if leaf and changed else f"it raised {_words(error)}"
+        return Verdict(number, "error", said, lines, f"{line}\n\n{call}")
     found = failed.difference()
+    if place := _right_place(trials):
+        lines += [f"The {place} of your results is the right one: return the output first."]
     lines += [f"Tried: {failed.case.what}. {found.words}"]
     return Verdict(number, "wrong", "not right yet.", lines, call, found.view, mistake)
 
@@ -182,27 +197,50 @@ def measure(target: Target, answer: Callable, generator: torch.Generator, option
         lambda: target.measure(written, generator, **options), (), names=[], seconds=TARGET_SECONDS
     )
     if unwritten:
-        return Verdict(number, "unwritten", "not written yet: it returns None.")
+        return _nothing(number, answer)
     if isinstance(outcome.error, TookTooLong):
         headline = f"ended after {TARGET_SECONDS / 60:g} minutes: it was still running."
         return Verdict(number, "endless", headline, block=where(outcome.error, answer))
     if isinstance(outcome.error, Unusable):
         return Verdict(number, "wrong", str(outcome.error))
     if outcome.error is not None:
-        block = where(outcome.error, answer)
-        return Verdict(number, "error", f"it raised {_words(outcome.error)}", block=block)
+        block, notes = where(outcome.error, answer), getattr(outcome.error, "__notes__", ())
+        return Verdict(number, "error", f"it raised {_words(outcome.error)}", notes, block)
     if all(goal.reached for goal in outcome.value):
         return Verdict(number, "right", target.solved, goals=outcome.value)
     return Verdict(number, "wrong", "it runs, and has not reached its goal yet.", goals=outcome.value)
+
+
+def _right_place(trials: list[_Trial]) -> str:
+    """Which later part of the returned tuples is right for every input, in words; "" if none is."""
+    for place, word in enumerate(("second", "third", "fourth"), start=1):
+        parts = [
+            _compare(trial.case, replace(trial.mine, value=trial.mine.value[place]))
+            for trial in trials
+            if isinstance(trial.mine.value, tuple) and len(trial.mine.value) > place
+        ]
+        if len(parts) == len(trials) and not any(part.fails for part in parts):
+            return word
+    return ""
+
+
+def _nothing(number: str, answer: Callable) -> Verdict:
+    """The verdict on an answer that returns None, whatever it is given."""
+    if is_stub(answer):
+        return Verdict(number, "unwritten", "not written yet: it returns None.")
+    return Verdict(number, "wrong", _NO_RETURN)
 
 
 def _compare(case: Case, mine: Outcome) -> _Trial:
     if mine.error is not None:
         return _Trial(case, mine, unusable=_words(mine.error))
     try:
-        return _Trial(case, mine, reading=case.read(mine))
+        reading = case.read(mine)
+        return _Trial(case, mine, reading, fails=not equal(reading, case.wanted, case.exercise.tolerance))
     except Unusable as error:
         return _Trial(case, mine, unusable=str(error))
+    except (Exception, SystemExit) as error:  # a result may run the learner's code, backward for one
+        return _Trial(case, mine, unusable=f"What it returned cannot be compared: {_words(error)}.")
 
 
 def _run(function: Callable, arguments: tuple) -> Outcome:
@@ -224,9 +262,9 @@ def _alike(mistake: Mistake, trial: _Trial) -> bool:
     if isinstance(reading, Unusable):  # a mistake of form: then the bare results must agree
         try:
             bare = conform(trial.mine.value, theirs.value)
-        except Unusable:
+            return equal(bare, theirs.value, tolerance)
+        except (Exception, SystemExit):  # what cannot be compared is not alike; _compare says why
             return False
-        return equal(bare, theirs.value, tolerance)
     return not trial.unusable and equal(trial.reading, reading, tolerance)
 
 

@@ -46,15 +46,23 @@ def conform(mine: Any, expected: Any) -> Any:
             raise Unusable(f"It returned {_kind(mine)}; expected is {_kind(expected)}.")
         return tensor.detach().item()
     if expected.dtype == torch.bool and tensor.dtype != torch.bool:
-        raise Unusable(
+        words = (
             f"It returned numbers ({tensor.dtype}); a mask holds True and False. A comparison such as a <= b "
-            f"gives those, and .bool() makes them of numbers."
+            f"gives those"
         )
+        # Not of a mask to be added: there 0 is what may be seen, and .bool() would turn it round.
+        fits = tensor.shape == expected.shape and torch.equal(tensor.bool(), expected)
+        raise Unusable(f"{words}{', and .bool() makes them of numbers' if fits else ': return it as it is'}.")
     if tensor.shape != expected.shape:
         try:
             compare(tensor, expected)
         except ValueError as error:  # its words also guess why
-            raise Unusable(f"{error}".replace("mine has shape", "Your result has the shape")) from error
+            words = str(error).replace("mine has shape", "Your result has the shape")
+            if tensor.ndim > expected.ndim:
+                words = words.replace(
+                    "is an axis missing, or in another place?", "there is an axis too many."
+                )
+            raise Unusable(words) from error
     return tensor
 
 

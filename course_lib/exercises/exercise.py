@@ -45,6 +45,7 @@ class Exercise:
     solved: one sentence on what a right answer makes possible.
     tolerance: how far numbers may be off, as a share of the largest (of 1, if all are smaller).
     reading: what is compared, from a result and its arguments, where many right results differ.
+    remark: what to say first of a reading with several parts, from which of them are right and the reading.
     """
 
     number: str
@@ -53,6 +54,7 @@ class Exercise:
     solved: str
     tolerance: float = 1e-4
     reading: Callable[..., Any] = lambda result, *arguments: result
+    remark: Callable[[list[bool], Any], str] = lambda right, reading: ""
     mistakes: list[Mistake] = field(default_factory=list)
 
     def mistake(self, name: str, why: str, as_given: bool = False) -> Callable[[Callable], Callable]:

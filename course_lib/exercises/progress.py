@@ -34,11 +34,18 @@ class Progress:
     chapters: list[tuple[int, str, dict[str, str]]]
     note: str = ""
 
+    @property
+    def legend(self) -> str:
+        return (
+            f"✓ is solved, · is still to come. Exercises without a check are not listed. "
+            f"The record is kept in {progress_file()}."
+        )
+
     def __repr__(self) -> str:
         lines = [
             f"{number}  {title}: {_count(days)}   {_marks(days)}" for number, title, days in self.chapters
         ]
-        return "\n".join([*lines, self.note] if self.note else lines)
+        return "\n".join([*lines, self.legend, *([self.note] if self.note else [])])
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{name}</th>' for name in ("chapter", "solved", "exercises"))
@@ -47,7 +54,7 @@ class Progress:
             f'<td>{_count(days)}</td><td style="text-align: left">{_marks(days)}</td></tr>'
             for number, title, days in self.chapters
         )
-        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        note = "".join(f"<p>{html.escape(text)}</p>" for text in (self.legend, self.note) if text)
         return f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}'
 
 

@@ -27,6 +27,56 @@ def test_stub_is_not_written_yet_in_one_calm_line(file):
     assert verdict._repr_html_() is None and not verdict.right and not file.exists()
 
 
+def documented(scores):
+    """What it is to do."""
+    ...
+
+
+def passed(scores):
+    """What it is to do."""
+    pass
+
+
+def bare_pass(scores):
+    pass
+
+
+@pytest.mark.parametrize("answer", [documented, passed, bare_pass, lambda scores: None])
+def test_every_empty_body_is_a_stub(answer):
+    assert check("3.1", answer).state == "unwritten"
+
+
+def forgotten(scores):
+    scores.softmax(dim=-1)
+
+
+def printed(scores):
+    """What it is to do."""
+    print(scores.softmax(dim=-1))
+
+
+def without_source():
+    space = {}
+    exec("def answer(scores):\n    weights = scores.softmax(dim=-1)", space)
+    return space["answer"]
+
+
+@pytest.mark.parametrize("answer", [forgotten, printed, without_source()])
+def test_forgotten_return_is_not_called_unwritten(answer):
+    verdict = check("3.1", answer)
+    assert verdict.state == "wrong"
+    assert "it returns None: is a `return` missing? (print shows" in repr(verdict)
+
+
+def test_forgotten_return_of_a_model_is_not_called_unwritten():
+    def no_model():
+        torch.nn.Linear(2, 2)
+
+    options = {"make_signals": None, "parameters": 1, "error": 1.0}
+    assert "is a `return` missing?" in repr(check("3.6", no_model, **options))
+    assert check("3.6", stub, **options).state == "unwritten"
+
+
 def test_right_answer_says_what_it_is_good_for_and_is_noted(file):
     verdict = check("3.1", lambda scores: scores.softmax(dim=-1))
     assert verdict.right and repr(verdict).startswith("✓ 3.1 · Each row is a distribution")
@@ -121,6 +171,167 @@ def test_no_gradient_is_said_in_words():
     right = find("3.3").reference
     text = repr(check("3.3", lambda query, key, value, mask: right(query, key, value, mask).detach()))
     assert "No gradient can flow back" in text
+
+
+def scaled_scores(query, key):
+    return query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+
+
+def weights_changed_by_operator(query, key, value, mask):
+    weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1)
+    weights *= mask
+    return weights @ value
+
+
+def weights_changed_by_index(query, key, value, mask):
+    weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1)
+    weights[~mask] = 0
+    return weights @ value
+
+
+def weights_made_anew(query, key, value, mask):
+    weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1)
+    weights = weights * mask
+    return weights @ value
+
+
+@pytest.mark.parametrize("answer", [weights_changed_by_operator, weights_changed_by_index])
+def test_weights_changed_in_place_are_a_verdict(answer):
+    verdict = check("3.3", answer)
+    assert verdict.state == "wrong"
+    assert "not its gradients. You change a result in place" in repr(verdict)
+    assert check("3.3", weights_made_anew).right
+
+
+@pytest.mark.parametrize("low", [20, 25, 30, 40, 50])
+def test_number_that_is_not_low_enough_is_always_refused_and_named(low):
+    def answer(query, key, value, mask):
+        return ((scaled_scores(query, key) - low * ~mask).softmax(dim=-1) * mask) @ value
+
+    for _ in range(20):
+        verdict = check("3.3", answer)
+        assert verdict.mistake and verdict.mistake.name == "not low enough", verdict
+    assert "Not low enough. Your number is smaller" in repr(verdict)
+
+
+@pytest.mark.parametrize("low", [200, 1e3, 1e4, 1e9])
+def test_number_that_is_low_enough_is_accepted(low):
+    def answer(query, key, value, mask):
+        return ((scaled_scores(query, key) - low * ~mask).softmax(dim=-1) * mask) @ value
+
+    assert all(check("3.3", answer).right for _ in range(20))
+
+
+def test_right_output_with_a_wrong_gradient_says_which():
+    right = find("3.3").reference
+
+    def weights_cut_off(query, key, value, mask):
+        weights = (scaled_scores(query, key) - 1e4 * ~mask).softmax(dim=-1).detach() * mask
+        return weights @ value
+
+    def key_halved(query, key, value, mask):
+        return right(query, (key + key.detach()) / 2, value, mask)
+
+    assert "The output is right, but no gradient reaches `query`: were the" in repr(
+        check("3.3", weights_cut_off)
+    )
+    assert "The output is right; the gradient of `key` is not: " in repr(check("3.3", key_halved))
+    assert "The output is right" not in repr(check("3.3", lambda *given: right(*given) + 1))
+
+
+def test_input_that_needs_a_gradient_and_is_changed_in_place_is_named():
+    def query_divided(query, key, value, mask):
+        query /= query.shape[-1] ** 0.5
+        return (query @ key.T).softmax(dim=-1) @ value
+
+    text = repr(check("3.3", query_divided))
+    assert "It changes `query` in place" in text and "in query_divided, line" in text
+    assert "leaf Variable" not in text and "`key` in place" not in text
+
+
+def signals(count, generator):
+    inputs = torch.randn(count, 1, 7, generator=generator)
+    centre = torch.randint(7, (count, 4), generator=generator)
+    return inputs, inputs, centre, centre % 2, inputs[:, 0].gather(1, centre)
+
+
+SIGNALS = {"make_signals": signals, "parameters": 0, "error": 1e-6}
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: (model, 0.1)])
+def test_model_is_taken_from_a_tuple_and_measured_in_eval(wrap):
+    # In training, dropout would zero nearly all outputs.
+    verdict = check("3.6", lambda: wrap(torch.nn.Dropout(0.99).train()), **SIGNALS)
+    assert verdict.right, verdict
+
+
+def test_model_in_place_of_the_function_is_said_in_words():
+    with pytest.raises(TypeError, match="the function itself, not the model"):
+        check("3.6", torch.nn.Linear(7, 7), **SIGNALS)
+
+
+def test_error_of_measuring_tells_the_shapes():
+    text = repr(check("3.6", lambda: torch.nn.Linear(5, 7), **SIGNALS))
+    assert "it raised RuntimeError" in text and "your model on numbers of shape (1000, 1, 7)." in text
+    text = repr(check("3.6", lambda: torch.nn.Linear(7, 2), **SIGNALS))
+    assert "It returned numbers of shape (1000, 1, 2)." in text
+    assert "got a tuple" in repr(check("3.6", lambda: (3, 4), **SIGNALS))
+
+
+def test_mask_to_be_added_is_named_and_not_made_boolean():
+    def added(num_queries, num_keys):
+        allowed = find("3.2").reference(num_queries, num_keys)
+        return torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
+
+    text = repr(check("3.2", added))
+    assert "A mask to be added." in text and "return the comparison itself" in text and ".bool()" not in text
+    assert ".bool()" in repr(check("3.2", lambda *counts: find("3.2").reference(*counts).int()))
+
+
+def test_right_result_in_a_later_place_is_pointed_out():
+    right = find("3.3").reference
+
+    def weights_first(query, key, value, mask):
+        return scaled_scores(query, key).softmax(dim=-1), right(query, key, value, mask)
+
+    def both_wrong(query, key, value, mask):
+        return scaled_scores(query, key).softmax(dim=-1), 2 * right(query, key, value, mask)
+
+    words = "The second of your results is the right one: return the output first."
+    assert words in repr(check("3.3", weights_first))
+    assert "of your results is the right one" not in repr(check("3.3", both_wrong))
+
+
+class Backward(torch.autograd.Function):
+    """The right output, with a backward pass that raises what it is told to."""
+
+    @staticmethod
+    def forward(ctx, output, error):
+        ctx.error = error
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise ctx.error
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), RuntimeError("mine"), KeyError("mine")])
+def test_error_of_a_reading_is_a_verdict(error):
+    right = find("3.3").reference
+    verdict = check("3.3", lambda *given: Backward.apply(right(*given), error))
+    assert verdict.state == "wrong" and "mine" in repr(verdict)
+
+
+def test_result_that_cannot_be_made_numbers_is_a_verdict():
+    assert check("3.1", lambda scores: [10**400]).state == "wrong"
+    assert check("3.1", lambda scores: scores.softmax(dim=-1).to_sparse()).state in ("wrong", "right")
+
+
+def test_exit_in_an_answer_is_an_error_of_the_answer():
+    def leaves(scores):
+        raise SystemExit(3)
+
+    assert "it raised SystemExit: 3" in repr(check("3.1", leaves))
 
 
 def test_checks_are_drawn_anew():

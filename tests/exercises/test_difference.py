@@ -52,6 +52,8 @@ def test_nan_equals_nan_alone():
         ("text", X, "a str"),
         (X + 0j, X, "shape"),
         (MASK.int(), MASK, "True and False"),
+        (X[None], X, "there is an axis too many"),
+        (X.flatten(), X, "is an axis missing"),
         (X, (X, X), "expected are 2 results"),
         ((X,), (X, X), "1 results"),
         ((X, X.T), (X, X), "Transposed"),
@@ -65,6 +67,14 @@ def test_nan_equals_nan_alone():
 def test_another_form_is_said_in_words(mine, expected, words):
     with pytest.raises(Unusable, match=words):
         conform(mine, expected)
+
+
+def test_numbers_become_a_mask_by_bool_only_where_that_would_be_right():
+    added = torch.zeros(2, 3).masked_fill(~MASK, float("-inf"))
+    for numbers, advised in ((added, False), (MASK.float(), True), ((~MASK).float(), False)):
+        with pytest.raises(Unusable) as error:
+            conform(numbers, MASK)
+        assert (".bool()" in str(error.value)) == advised
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The file of progress: written whole, read with care, kept aside when damaged."""
 
+import html
 import json
 import os
 import stat
@@ -20,7 +21,14 @@ def file(tmp_path, monkeypatch):
 def test_nothing_is_solved_at_first_and_nothing_is_written(file):
     view = shown()
     assert "3  Scaled dot-product attention: 0 of 6" in repr(view)
-    assert "✓" not in repr(view) and not file.parent.exists()
+    assert "✓ 3" not in repr(view) and not file.parent.exists()
+
+
+def test_below_the_table_stands_what_it_means_and_where_it_is_kept(file):
+    view = shown()
+    last = repr(view).splitlines()[-1]
+    assert "✓ is solved" in last and "· is still to come" in last and "without a check are not listed" in last
+    assert str(file) in last and html.escape(last) in view._repr_html_()
 
 
 def test_what_is_solved_is_kept(file):
