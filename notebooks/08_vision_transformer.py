@@ -12,7 +12,7 @@
 #
 # **You should know** chapters 3 to 6: scaled dot products, heads, positions, the encoder block.
 #
-# **Time.** The chapter runs in less than 90 seconds on a laptop's CPU, without a network.
+# **Time.** The chapter runs in less than two minutes on a laptop's CPU, without a network.
 
 # %%
 import math
