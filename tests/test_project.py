@@ -142,7 +142,7 @@ def test_citation_follows_the_format():
 
 def test_continuous_integration_runs_the_readmes_command():
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
-    assert read(".ci/run").rstrip().endswith("\nmake test\nmake trust")
+    assert read(".ci/run").rstrip().endswith("\nmake trust\nmake test")
     assert "    make test" in read("README.md")
 
 
