@@ -12,7 +12,7 @@
 #
 # **You should know** chapters 3 to 6: scaled dot products, heads, positions, the encoder block.
 #
-# **Time.** The chapter runs in less than two minutes on a laptop's CPU, without a network.
+# **Time.** The chapter runs in less than 90 seconds on a laptop's CPU, without a network.
 
 # %%
 import math
@@ -106,7 +106,7 @@ def image_loss(model, batch):
     return F.cross_entropy(model(batch.images), batch.labels), len(batch)
 
 
-def train(model, images, steps, learning_rate, batch_size=64):
+def train(model, images, steps, learning_rate, batch_size=48):
     batches = Batches(images, batch_size)
     return fit(
         model, batches, image_loss, steps=steps, learning_rate=learning_rate, warmup=0.1, decay="cosine"
@@ -334,21 +334,22 @@ for readout in ("mlp", "linear"):
     print(f"{readout:7}{count:8,} parameters; right on new digits", end=" ")
     print(", ".join(f"{share:.3f}" for share in by_readout[readout]))
 mean_right = {readout: sum(shares) / 2 for readout, shares in by_readout.items()}
-assert min(mean_right.values()) > 0.7 and abs(mean_right["mlp"] - mean_right["linear"]) < 0.1
+assert min(mean_right.values()) > 0.7 and 0 < mean_right["linear"] - mean_right["mlp"] < 0.15
 
 # %% [markdown]
-# Compare the difference between the rows with the difference between two runs of the same row: at this size
-# the readout decides no more than the seed does. The course keeps the MLP, and a switch for the other.
-# (That so many digits are misread is another matter. Section 8.9 comes to it.)
+# With both seeds the linear map is ahead, though by little more than two runs of the same row differ. 300
+# steps are few, and the MLP has two more layers to learn in them. The course's model has the MLP, and a
+# switch for the linear map: at this size that is the better choice. (That so many digits are misread is
+# another matter. Section 8.9 comes to it.)
 #
 # ## 8.3 Use: train it on the discs
 #
-# Now the pictures of section 8.1. Three blocks, four heads, width 64, patches of 4 by 4. Remember what the
+# Now the pictures of section 8.1. Three blocks, four heads, width 48, patches of 4 by 4. Remember what the
 # network on the row of pixels reached. **Predict** what this one will reach.
 
 # %%
 torch.manual_seed(0)
-untrained = ViT(ViTConfig(32, 4, num_classes=6, d_model=64, num_heads=4, num_blocks=3, d_ff=128)).eval()
+untrained = ViT(ViTConfig(32, 4, num_classes=6, d_model=48, num_heads=4, num_blocks=3, d_ff=96)).eval()
 model = ViT(untrained.config)
 model.load_state_dict(untrained.state_dict())
 history = train(model, learn, steps=250, learning_rate=3e-3)
@@ -421,7 +422,7 @@ assert knows["class token"][0] < 0.3 and knows["class token"][-1] > 0.9
 # %% [markdown]
 # At the start the class token knows nothing. The mean over the patches has the picture's mean colour, which
 # is worth something. After one block the class token has most of what it will need. And note the second
-# line: in the end the mean over the patches knows about as much. So a class token is one way to gather, and
+# line: in the end the mean over the patches knows nearly as much. So a class token is one way to gather, and
 # not the only one. Some models take the mean.
 #
 # In which block does the class token look? Forbid it to look at the patches, in all blocks but one, or in
@@ -434,11 +435,14 @@ alone = free.clone()
 alone[0, 1:] = False  # the class token (row 0) sees itself alone
 
 
+half = test[:500]
+
+
 def accuracy_when(masks):
-    states = states_after_each_block(model, test.images, masks)[-1]
+    states = states_after_each_block(model, half.images, masks)[-1]
     with torch.no_grad():
         logits = model.readout(model.norm(states[:, 0]))
-    return (logits.argmax(dim=1) == test.labels).float().mean().item(), logits
+    return (logits.argmax(dim=1) == half.labels).float().mean().item(), logits
 
 
 print("the class token looks     accuracy")
@@ -450,7 +454,7 @@ for name, blocks in where.items():
     if name == "in none":
         assert_close(logits, logits[:1].expand_as(logits), atol=1e-4, rtol=1e-4)
         print("                          (all pictures get the same logits)")
-assert abs(looking["in all blocks"] - vit_accuracy) < 0.01 and looking["in none"] < 0.3
+assert abs(looking["in all blocks"] - accuracy(model, half)) < 0.01 and looking["in none"] < 0.3
 
 # %% [markdown]
 # With nothing to look at it gives every picture the same answer: all that it knows came by attention. And
@@ -598,8 +602,8 @@ for line, some in zip(axes, range(4), strict=True):
 
 # %% [markdown]
 # *What to look at: each block is the mean over its heads, yellow where the class token gives most; each map
-# has its own scale. In block 0 it is coloured figures of any form that get the weight. Look for the block
-# in which it is the disc.*
+# has its own scale. In block 0 figures of any form get the weight, and patches of the ground. Look for the
+# block in which it is the disc. In the first picture there is none.*
 #
 # ## 8.7 Grade it
 #
@@ -664,10 +668,10 @@ assert mass["trained, rollout"] > 1.4 * mass["untrained, rollout"]
 assert mass["trained, chosen map"] < 0.5
 
 # %% [markdown]
-# The trained map wins in pointing, by far. But read the other lines before you believe a picture of
+# The trained map wins in pointing, clearly. But read the other lines before you believe a picture of
 # attention. The guess that the disc is in the middle is right more often than one would think, since a
-# whole disc has to fit in; by mass it is a rival even for the trained map, which spends most of its weight
-# elsewhere. (The untrained model had sixteen maps to choose from. See how little that helped.)
+# whole disc has to fit in; by mass it beats the trained rollout, and even the trained map spends most of its
+# weight elsewhere. (The untrained model had sixteen maps to choose from. See how little that helped.)
 #
 # What does a single head look for? Take the discs of each colour by themselves, and the heads of block 0.
 # **Predict:** will a head find discs of all colours about equally often?
@@ -740,7 +744,9 @@ assert fall["most attended, chosen map"] > 3 * max(fall["random"], fall["least a
 # %% [markdown]
 # What the class token looks at is what the answer hangs on: covering those 8 patches costs many times what
 # 8 random ones cost. It is not *all* that it hangs on. Covering the disc by the gold mask costs more still,
-# for the 8 most attended patches hide only a part of the disc (last column).
+# for the 8 most attended patches hide only a part of the disc (last column). And the patches to which this
+# head gives least cost something too, though they hold less of the disc than random ones. One head is not
+# the model.
 #
 # ### Patch by patch
 #
@@ -772,8 +778,8 @@ for name, values in candidates.items():
 # %% [markdown]
 # In few. (The first line says only that the table is right: what hurts agrees with itself.) In a single
 # picture the patch with the most weight is not, as a rule, the one that matters most, and over all patches
-# the two orders have little to do with each other. Compare the last column, too: how often does the patch
-# that hurts most lie on the disc? So for the question "which part of *this* picture made the answer", cover
+# the two orders have nearly nothing to do with each other. And by the last column you could not tell: what
+# has the most weight lies on the disc about as often as what hurts most. So for the question "which part of *this* picture made the answer", cover
 # and see. Attention is a hint where to begin.
 #
 # ## 8.8 Right for the wrong reason
@@ -796,7 +802,7 @@ def stamped(images, labels):
 torch.manual_seed(0)
 misled = ViT(model.config)
 marked = standardised(stamped(data.train, learn.labels), data.train)
-misled_history = train(misled, marked, steps=125, learning_rate=3e-3)
+misled_history = train(misled, marked, steps=100, learning_rate=3e-3)
 
 # %%
 wrong_labels = (graded.labels + 1) % 6
@@ -836,7 +842,7 @@ for line, (name, means) in zip(axes, mean_maps.items(), strict=True):
 # stands out. Below, in the later blocks, the last patch does.*
 #
 # Right on nearly every picture, and hardly for the disc's sake. Without the mark most of the skill is gone,
-# and with a false mark it mostly says what the mark says. A test on pictures by the same photographer would
+# and with a false mark it says what the mark says. A test on pictures by the same photographer would
 # never have told. The map did, in one look, and nobody had to know beforehand that there was a mark. **This
 # is what maps are good for:** they show where to ask. The proof was the false mark.
 #
@@ -878,12 +884,12 @@ def small_cnn(channels, size, classes, seed=0):
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
         nn.ReLU(),
+        nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Conv2d(32, 32, 3, padding=1),
         nn.ReLU(),
-        nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Linear(32 * (size // 4) ** 2, classes),
     )
@@ -895,10 +901,11 @@ counts = [75, 300, 1200]
 right = {name: [] for name in makers}
 for name, make in makers.items():
     print(f"{name:19}{sum(p.numel() for p in make().parameters()):7,} parameters")
-    for count in counts:
+    for count in counts[:2] if name == "Vision Transformer" else counts:
         m = make()
         train(m, digits_to_learn[:count], steps=300, learning_rate=rates[name])
         right[name].append(accuracy(m, new_digits))
+right["Vision Transformer"].append(by_readout["mlp"][0])  # section 8.2 trained it on all 1,200
 print("digits to learn from" + "".join(f"{count:8,}" for count in counts))
 for name, shares in right.items():
     print(f"{name:20}" + "".join(f"{share:8.3f}" for share in shares))
@@ -1312,7 +1319,7 @@ check(
 # ```python
 # def smaller_digit_reader():
 #     reader = make_digit_reader(num_blocks=1, readout="linear")
-#     train(reader, digits_to_learn, steps=300, learning_rate=8e-3)
+#     train(reader, digits_to_learn, steps=200, learning_rate=8e-3)
 #     return reader
 # ```
 #
@@ -1325,7 +1332,7 @@ check(
 #
 # - A picture becomes $M$ patches of $3P^2$ numbers, mapped by one matrix to width $D$, with one trained
 #   vector put first. We built it, and it equals the library's, values and gradients. Readouts differ among
-#   the sources; at our size that made no more difference than another seed (C32).
+#   the sources; at our size a linear map was a little ahead of the MLP (C32).
 # - The class token starts out the same for every picture and gathers what it needs by attention. It looks
 #   at the object more than an untrained model, random maps or the guess of the middle do, and the answer
 #   hangs on what it looks at (C33).
