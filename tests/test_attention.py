@@ -302,6 +302,23 @@ def test_additive_attention_is_a_loop_over_queries_and_keys(additive):
     assert (weights[0, 1] == 0).all()
 
 
+def test_queries_of_width_one_are_not_scaled():
+    query, key = normal(5, 1), normal(7, 1, seed=1)
+    _, weights = scaled_dot_product_attention(query, key, key)
+    torch.testing.assert_close(weights, (query @ key.T).softmax(dim=-1))
+
+
+def test_layers_have_the_parameters_of_their_equations():
+    def shapes(layer):
+        return {name: tuple(parameter.shape) for name, parameter in layer.named_parameters()}
+
+    additive = shapes(AdditiveAttention(7, 11, 13))
+    assert sorted(additive.values()) == [(1, 13), (13, 7), (13, 11)]  # v, W and U
+    with_bias, without = (shapes(MultiHeadAttention(6, 3, bias=bias)) for bias in (True, False))
+    assert without == {name: shape for name, shape in with_bias.items() if name.endswith("weight")}
+    assert list(without.values()) == [(6, 6)] * 4 and list(with_bias.values()).count((6,)) == 4
+
+
 def test_additive_score_takes_each_query_with_each_key():
     # tanh is odd and tanh(0) = 0: scores of (q, -q) are 0, those of (q, q) are v tanh(2 q).
     score = additive_score(
