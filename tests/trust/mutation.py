@@ -53,15 +53,16 @@ REASONS = HERE / "mutants.toml"
 # Each module, and the test files that must notice what happens to it, those for it first.
 ATTENTION = ("test_attention", "test_attention_errors", "test_attention_recording", "test_attention_parity")
 POSITIONS = ("test_positions", "test_positions_errors", "test_positions_parity")
+REFUSALS = "trust/test_hostile_input"
 TESTS = {
-    "attention": (*ATTENTION, "test_layers"),
-    "positions": (*POSITIONS, "test_layers"),
-    "layers": ("test_layers", "models/test_transformer", "models/test_gpt"),
-    "decoding": ("test_decoding", "test_beam_search"),
-    "models.seq2seq": ("models/test_seq2seq", "test_decoding"),
-    "models.transformer": ("models/test_transformer",),
-    "models.gpt": ("models/test_gpt",),
-    "models.vit": ("models/test_vit",),
+    "attention": (*ATTENTION, "test_layers", REFUSALS),
+    "positions": (*POSITIONS, "test_layers", REFUSALS),
+    "layers": ("test_layers", "models/test_transformer", "models/test_gpt", REFUSALS),
+    "decoding": ("test_decoding", "test_beam_search", REFUSALS),
+    "models.seq2seq": ("models/test_seq2seq", "test_decoding", REFUSALS),
+    "models.transformer": ("models/test_transformer", REFUSALS),
+    "models.gpt": ("models/test_gpt", REFUSALS),
+    "models.vit": ("models/test_vit", REFUSALS),
 }
 # What the tests need and is slow to import; none of it imports the course.
 SLOW_IMPORTS = (
