@@ -235,6 +235,7 @@ BAD_CALLS = [
     ('RelativeAttention(5, 10**12)', V, ['max_distance is 1000000000000, but']),
     ('RelativeAttention(5, 2)(t(2,7,5), t(2,11,5), t(2,11,5))', V, ['query, key and value', 'got query (2']),
     ('RelativeAttention(5, 2)(t(7,5), t(11,5), t(11,5))', V, ['query, key and value', 'got query (7']),
+    ('RelativeAttention(5, 2).double()(t(2,3,7,5), t(2,3,11,5), t(2,3,11,5))', T, ['query torch.float32', 'key_embeddings torch.float64']),
     ('RelativeAttention(5, 2)(t(2,3,7,5), t(2,3,11,5), None)', T, ['value must be a', 'got NoneType']),
     ('RelativeAttention(5, 2)(t(2,3,7,5), t(2,3,11,5), t(2,3,11,5), offset=1.0)', V, ['offset must be an', 'got 1']),
     ('RelativeAttention(5, 2)(t(2,3,7,5), t(2,3,11,5), t(2,3,11,5), offset=2**70)', V, ['offset is 1180591620717411303424, but']),
