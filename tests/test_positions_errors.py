@@ -1,5 +1,6 @@
 """Bad calls of the positions: each must name what was wrong, and what was expected."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -153,6 +154,7 @@ GOOD_CALLS = {
     "apply_rotary(t(2, 3, 5, 6), torch.arange(5))": (2, 3, 5, 6),
     "apply_rotary(t(2, 3, 5, 6), whole([0] * 5, [1] * 5)[:, None])": (2, 3, 5, 6),
     "relative_positions(0)": (0, 0),
+    "alibi_slopes(np.int64(3))": (3,),
     "relative_positions(0, 3)": (0, 3),
     "shaw(mask=causal_mask(7, 11))[0]": (2, 3, 7, 13),
     "relative_position_bucket(torch.arange(0), False)": (0,),
