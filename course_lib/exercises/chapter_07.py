@@ -188,6 +188,19 @@ def either_order(pieces):
     return _first(_counted(pieces, lambda piece: [tuple(sorted(pair)) for pair in pairwise(piece)]))
 
 
+@next_pair.mistake(
+    "the pair and its count", "`most_common(1)[0]` is a pair and its count. The pair alone is asked for."
+)
+def with_its_count(pieces):
+    return _counted(pieces).most_common(1)[0]
+
+
+@next_pair.mistake("the rarest pair", "The *most* frequent pair is merged: the counts need a minus in `min`.")
+def rarest(pieces):
+    pairs = _counted(pieces)
+    return min(pairs, key=lambda pair: (pairs[pair], pair))
+
+
 def _scores_and_k(g):
     def scores(*shape):
         return torch.randn(shape, generator=g)
@@ -289,6 +302,39 @@ def one_threshold(logits, k, temperature):
 )
 def over_texts(logits, k, temperature):
     return (_kept(logits, k) / temperature).softmax(dim=0)
+
+
+@top_k_probabilities.mistake(
+    "k is not used", "All tokens are left. Those below the k-th score must not come: their score is −∞."
+)
+def no_cut(logits, k, temperature):
+    return (logits / temperature).softmax(dim=-1)
+
+
+@top_k_probabilities.mistake(
+    "not put back in place",
+    "You return k probabilities, the likeliest first. Each belongs to its token: a row has as many numbers "
+    "as there are tokens, and those that were cut are 0.",
+)
+def k_alone(logits, k, temperature):
+    return (logits.topk(k).values / temperature).softmax(dim=-1)
+
+
+@top_k_probabilities.mistake(
+    "scores, not probabilities", "The scores are cut and divided. The softmax makes probabilities of them."
+)
+def no_softmax(logits, k, temperature):
+    return _kept(logits, k) / temperature
+
+
+@top_k_probabilities.mistake(
+    "the thresholds lost their axis",
+    "`values[:, -1]` is (batch), and PyTorch lines shapes up from the right: it takes the texts for tokens. "
+    "`values[:, -1:]` keeps (batch, 1), one threshold for each row.",
+)
+def thresholds_in_a_row(logits, k, temperature):
+    kept = logits.masked_fill(logits < logits.topk(k).values[:, -1], -math.inf)
+    return (kept / temperature).softmax(dim=-1)
 
 
 def _cache_sizes(g):
@@ -543,6 +589,11 @@ def second_softmax(probabilities, p):
 def first_row(probabilities, p):
     kept = probabilities * (nucleus.reference(probabilities, p)[:1] > 0)
     return kept / kept.sum(dim=-1, keepdim=True)
+
+
+@nucleus.mistake("p is not used", "All tokens are left. Those after the sum has reached p get 0.")
+def no_nucleus(probabilities, p):
+    return probabilities
 
 
 def _models_and_tokens(g):

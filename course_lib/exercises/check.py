@@ -1,6 +1,5 @@
 """check: is this answer right, and if not, which mistake is it?"""
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from course_lib.exercises.attempt import Outcome, TookTooLong, attempt, is_stub, where
+from course_lib.exercises.attempt import Outcome, TookTooLong, attempt, is_stub, one_thread, where
 from course_lib.exercises.difference import Difference, conform, difference, equal
 from course_lib.exercises.exercise import Exercise, Mistake, Target, Unusable, find
 from course_lib.exercises.progress import note_solved
@@ -89,17 +88,21 @@ class Case:
         if mistake.make not in self.known:
             theirs = _run(mistake.make, self.arguments)
             try:
-                reading = self.read(theirs)
+                reading = None if theirs.error else self.read(theirs)
             except Unusable as error:
                 reading = error
             self.known[mistake.make] = theirs, reading
         return self.known[mistake.make]
 
 
+@one_thread()
 def draw(exercise: Exercise, generator: torch.Generator) -> list[Case]:
     """Draw the inputs of one check from the generator."""
     drawn = exercise.inputs(generator)
-    return [Case(exercise, what, given, _run(exercise.reference, given)) for what, given in drawn]
+    return [
+        Case(exercise, what, given, Outcome(exercise.reference(*given), arguments=given))
+        for what, given in drawn
+    ]
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class _Trial:
         return found._replace(words=f"{remark} {found.words}".strip())
 
 
+@one_thread()
 def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: float = SECONDS) -> Verdict:
     """Judge an answer to an exercise by the inputs that were drawn for it."""
     number = exercise.number
@@ -173,7 +177,7 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
         line = where(error, answer) or f"check calls it with ({', '.join(names)})"
         lines += [f"Tried: {failed.case.what}."]
         said = "an input is not left alone." if leaf and changed else f"it raised {_words(error)}"
-        return Verdict(number, "error", said, lines, f"{line}\n\n{call}")
+        return Verdict(number, "error", said, lines, f"{line}\n\n{call}", mistake=mistake)
     found = failed.difference()
     if place := _right_place(trials):
         lines += [f"The {place} of your results is the right one: return the output first."]
@@ -244,9 +248,11 @@ def _compare(case: Case, mine: Outcome) -> _Trial:
 
 
 def _run(function: Callable, arguments: tuple) -> Outcome:
-    """Call one of our own functions on copies of the arguments."""
-    copies = copy.deepcopy(arguments)
-    return Outcome(function(*copies), arguments=copies)
+    """Call one of our own functions, which leave their arguments as they are; a mistake may raise."""
+    try:
+        return Outcome(function(*arguments), arguments=arguments)
+    except Exception as error:
+        return Outcome(error=error, arguments=arguments)
 
 
 def _behaves_like(mistake: Mistake, trials: list[_Trial]) -> bool:
@@ -255,9 +261,9 @@ def _behaves_like(mistake: Mistake, trials: list[_Trial]) -> bool:
 
 
 def _alike(mistake: Mistake, trial: _Trial) -> bool:
-    if trial.mine.error is not None:
-        return False
     theirs, reading = trial.case.made_by(mistake)
+    if trial.mine.error is not None or theirs.error is not None:  # its words hold the shapes
+        return repr(trial.mine.error) == repr(theirs.error)
     tolerance = trial.case.exercise.tolerance
     if isinstance(reading, Unusable):  # a mistake of form: then the bare results must agree
         try:
