@@ -276,7 +276,7 @@ def _any_lengths(g):
 
 def _weights_by_dot_product(longer, query, key):
     """Many answers are right: only what the dot products give after the softmax is compared."""
-    return (longer[0] @ longer[1].T).softmax(dim=-1)
+    return (longer[0].double() @ longer[1].double().T).softmax(dim=-1)
 
 
 @exercise(

@@ -287,7 +287,7 @@ def _which_gradient(right, reading):
 )
 def attention_with_added_mask(query, key, value, mask):
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    bias = torch.zeros(mask.shape).masked_fill(~mask, -1e4)
+    bias = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill(~mask, -1e4)
     weights = (scores + bias).softmax(dim=-1) * mask
     return weights @ value
 
@@ -605,7 +605,7 @@ def _two_sequences(g):
 
     yield "a memory of one word: its value, for each query", tensors(2, 1, 3, 2)
     yield "as many queries as keys", tensors(3, 3, 5, 2)
-    yield "two queries, three keys", tensors(2, 3, 5, 3)
+    yield "two queries, three keys", tensors(2, 3, 5, 7)
 
 
 @exercise(

@@ -522,7 +522,7 @@ def _logits_and_targets(g):
         target = torch.randint(3, 11, (len(lengths), width), generator=g)
         target[:, 0] = BOS
         target[torch.arange(width) >= torch.tensor(lengths)[:, None]] = PAD
-        yield what, (2 * torch.randn(len(lengths), width, 11, generator=g), target, PAD)
+        yield what, (4 * torch.randn(len(lengths), width, 11, generator=g), target, PAD)
 
 
 @exercise(

@@ -80,6 +80,14 @@ def equal(mine: Any, expected: Any, tolerance: float) -> bool:
     return close or mine == expected or (mine != mine and expected != expected)
 
 
+def coarseness(value: Any) -> float:
+    """By how much two neighbouring numbers near 1 differ in a result of half precision; 0 in another."""
+    if isinstance(value, tuple | list):
+        return max(map(coarseness, value), default=0.0)
+    half = isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return torch.finfo(value.dtype).eps if half else 0.0
+
+
 def difference(mine: Any, expected: Any, tolerance: float, title: str) -> Difference:
     """Say how two results of one form, which are not equal, differ."""
     if isinstance(expected, tuple):
