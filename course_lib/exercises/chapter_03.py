@@ -600,12 +600,13 @@ def suspicious_axis(query, key, value):
 
 def _two_sequences(g):
     def tensors(num_queries, num_keys, d_model, d_k):
-        sizes = (num_queries, d_model), (num_keys, d_model), *[(d_model, d_k)] * 3
-        return tuple(torch.randn(size, generator=g) for size in sizes)
+        x, memory = (torch.randn(count, d_model, generator=g) for count in (num_queries, num_keys))
+        # Smaller matrices: where one key takes all the weight, no wrong scale would show.
+        return x, memory, *(0.7 * torch.randn(d_model, d_k, generator=g) for _ in range(3))
 
     yield "a memory of one word: its value, for each query", tensors(2, 1, 3, 2)
     yield "as many queries as keys", tensors(3, 3, 5, 2)
-    yield "two queries, three keys", tensors(2, 3, 5, 7)
+    yield "five queries, two keys", tensors(5, 2, 3, 12)
 
 
 @exercise(

@@ -141,6 +141,15 @@ def heads_meet_sentences(x, W):
     return x @ W
 
 
+@project_heads.mistake(
+    "heads before the sentences",
+    "You stack the heads in front, (head, batch, position, d_k). The sentences come first: "
+    "`torch.stack(..., dim=1)`, b h n d.",
+)
+def heads_in_front(x, W):
+    return torch.einsum("bnm,hmd->hbnd", x, W)
+
+
 def _layer_sizes(g):
     def some(low, high):
         return int(torch.randint(low, high, (), generator=g))
@@ -237,6 +246,20 @@ def no_projections(d_model, num_heads, n, m):
 def full_width_matrices(d_model, num_heads, n, m):
     parameters, products = count.reference(d_model, num_heads, n, m)
     return num_heads * parameters, num_heads * products
+
+
+@count.mistake(
+    "the biases multiply nothing",
+    "You count the biases among the multiplications. They are added: parameters, but no products.",
+)
+def biases_multiplied(d_model, num_heads, n, m):
+    parameters, products = count.reference(d_model, num_heads, n, m)
+    return parameters, products + 2 * (n + m) * d_model
+
+
+@count.mistake("the two results exchanged", "The parameters come first, and then the multiplications.")
+def products_first(d_model, num_heads, n, m):
+    return count.reference(d_model, num_heads, n, m)[::-1]
 
 
 def _layers_and_inputs(g):
@@ -488,6 +511,13 @@ def merged_already(q, k, v):
 )
 def shared_no_softmax(q, k, v):
     return q @ k[:, None].transpose(-2, -1) / math.sqrt(q.shape[-1]) @ v[:, None]
+
+
+@multi_query.mistake(
+    "the values are not used", "You return the weights. What comes home is their product with the values."
+)
+def weights_alone(q, k, v):
+    return (q @ k[:, None].transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
 
 
 @target("4.7", solved="Two heads of width 4 tell eight names apart.")

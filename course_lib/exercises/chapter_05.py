@@ -84,6 +84,15 @@ def slowest_fixed_base(d_model, base=10000.0):
     return slowest.reference(d_model)
 
 
+@slowest.mistake(
+    "the angle of one step",
+    "You have the angle, in radians, by which the pair turns from one position to the next. Once round is "
+    "2π: divide 2π by it.",
+)
+def angle_of_a_step(d_model, base=10000.0):
+    return base ** (-(d_model - 2) / d_model)
+
+
 def _distances(g):
     yield "distance 0: half of d_model", (0, 8)
     yield "a single pair", (int(torch.randint(1, 5, (), generator=g)), 2)
@@ -181,9 +190,17 @@ def turned_sign(num_queries, num_keys):
     return -my_relative_positions.reference(num_queries, num_keys)
 
 
-@my_relative_positions.mistake(
+unsigned = my_relative_positions.mistake(
     "no sign", "Without its sign the distance does not say which of the two came first."
 )
+
+
+@unsigned
+def absolute_from_the_front(num_queries, num_keys):
+    return without_offset(num_queries, num_keys).abs()
+
+
+@unsigned
 def absolute(num_queries, num_keys):
     return my_relative_positions.reference(num_queries, num_keys).abs()
 
@@ -269,6 +286,15 @@ def queries_backwards(query, key):
     return _turned(query, -1) @ _turned(key, 1).T
 
 
+@suspicious_scores.mistake(
+    "both turn backwards",
+    "The scores know the distance alone now, but as n − m: both must turn by their positions, not by minus "
+    "them. Only then do they agree with everybody else's.",
+)
+def both_backwards(query, key):
+    return _turned(query, -1) @ _turned(key, -1).T
+
+
 def _heads_and_keys(g):
     yield "one head, two keys", (1, 2)
     yield "two heads", (2, 3)
@@ -299,8 +325,8 @@ def _slopes(num_heads):
 
 @alibi_step.mistake(
     "cache without offset",
-    "Your query stands at position 0, so the *oldest* key is the nearest. It is the newest word, at position "
-    "num_keys − 1.",
+    "Your *oldest* key has the largest bias, as if the query stood at position 0 (or is the minus missing?). "
+    "The query is the newest word, at position num_keys − 1, and the bias falls with the distance from it.",
 )
 def query_at_zero(num_heads, num_keys):
     return -_slopes(num_heads)[:, None, None] * torch.arange(num_keys)

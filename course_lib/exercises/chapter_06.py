@@ -295,6 +295,15 @@ def three_norms(d_model, d_ff):
     return block_parameters.reference(d_model, d_ff) + 2 * d_model
 
 
+@block_parameters.mistake(
+    "a decoder's block",
+    "You count two attentions and three LayerNorms: that is a block of the decoder, which looks at the "
+    "source as well.",
+)
+def of_the_decoder(d_model, d_ff):
+    return block_parameters.reference(d_model, d_ff) + 4 * (d_model**2 + d_model) + 2 * d_model
+
+
 BOS = 2
 
 
@@ -500,13 +509,30 @@ def deviation_plus_eps(x, gamma, beta, eps=1e-5):
     return gamma * (x - x.mean(dim=-1, keepdim=True)) / (deviation + eps) + beta
 
 
-@my_layer_norm.mistake(
+without_axis = my_layer_norm.mistake(
     "the mean lost its axis",
     "`mean(dim=-1)` leaves (batch, position), and PyTorch lines shapes up from the right: it takes the "
     "positions for channels. With `keepdim=True` it is (batch, position, 1), one for each row.",
 )
+
+
+@without_axis
+def no_keepdim_unbiased(x, gamma, beta, eps=1e-5):
+    return gamma * (x - x.mean(dim=-1)) / (x.var(dim=-1) + eps).sqrt() + beta
+
+
+@without_axis
 def no_keepdim(x, gamma, beta, eps=1e-5):
     return gamma * (x - x.mean(dim=-1)) / (x.var(dim=-1, correction=0) + eps).sqrt() + beta
+
+
+@my_layer_norm.mistake(
+    "normalised over everything",
+    "One mean for the whole batch mixes sentences and positions. Every position has its own mean and "
+    "variance, along the last axis.",
+)
+def over_everything(x, gamma, beta, eps=1e-5):
+    return _normed(x, gamma, beta, eps, dim=(0, 1, 2))
 
 
 PAD = 0
@@ -522,7 +548,13 @@ def _logits_and_targets(g):
         target = torch.randint(3, 11, (len(lengths), width), generator=g)
         target[:, 0] = BOS
         target[torch.arange(width) >= torch.tensor(lengths)[:, None]] = PAD
-        yield what, (4 * torch.randn(len(lengths), width, 11, generator=g), target, PAD)
+        logits = 4 * torch.randn(len(lengths), width, 11, generator=g)
+        if len(lengths) > 1:
+            # So that a mean over the wrong words is far off: one sentence is easier than the others, and
+            # padding the hardest of all.
+            logits[0] /= 10
+            logits[:, :-1, PAD] -= 10 * (target[:, 1:] == PAD)
+        yield what, (logits, target, PAD)
 
 
 @exercise(
@@ -534,11 +566,19 @@ def next_word_loss(logits, target, pad_id):
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), target[:, 1:].flatten(), ignore_index=pad_id)
 
 
-@next_word_loss.mistake(
+unshifted = next_word_loss.mistake(
     "off by one in the shift",
     "You grade logits[:, i] by target[:, i], the word that went *in* at i. They score the one after "
     "it, target[:, i + 1].",
 )
+
+
+@unshifted
+def not_shifted_and_cut(logits, target, pad_id):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), target[:, :-1].flatten(), ignore_index=pad_id)
+
+
+@unshifted
 def not_shifted(logits, target, pad_id):
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=pad_id)
 
@@ -629,6 +669,22 @@ def no_sign(logits, target, pad_id):
 )
 def over_sentences(logits, target, pad_id):
     return summed(logits, target, pad_id) / len(target)
+
+
+@next_word_loss.mistake(
+    "logits taken for logarithms",
+    "nll_loss wants the logarithms of probabilities. Take log_softmax first, or cross_entropy, which does "
+    "both.",
+)
+def no_log_softmax(logits, target, pad_id):
+    return F.nll_loss(logits[:, :-1].flatten(0, 1), target[:, 1:].flatten(), ignore_index=pad_id)
+
+
+@next_word_loss.mistake(
+    "the perplexity", "You return e to the loss. The loss itself is asked for, the mean of the logarithms."
+)
+def perplexity(logits, target, pad_id):
+    return next_word_loss.reference(logits, target, pad_id).exp()
 
 
 @target("6.8", solved="A quarter of the parameters is enough to fetch a digit and to add.")

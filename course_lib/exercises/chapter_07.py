@@ -226,8 +226,8 @@ def _kept(logits, k, filler=-math.inf):
 
 @top_k_probabilities.mistake(
     "argmax before temperature",
-    "You choose the likeliest token first. Then there is nothing left for the temperature to change: its "
-    "probability is 1 at any.",
+    "Only the likeliest token is left. So there is nothing for the temperature to change: its probability is "
+    "1 at any.",
 )
 def argmax_first(logits, k, temperature):
     return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
@@ -594,6 +594,16 @@ def first_row(probabilities, p):
 @nucleus.mistake("p is not used", "All tokens are left. Those after the sum has reached p get 0.")
 def no_nucleus(probabilities, p):
     return probabilities
+
+
+@nucleus.mistake(
+    "gather instead of scatter",
+    "`gather` *reads* at the places that the order tells. To put each number back to its token, *write* "
+    "there: `scatter`.",
+)
+def gathered(probabilities, p):
+    order = probabilities.argsort(dim=-1, descending=True)
+    return left_sorted(probabilities, p).gather(-1, order)
 
 
 def _models_and_tokens(g):

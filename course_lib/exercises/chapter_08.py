@@ -370,6 +370,15 @@ def pixels_counted(weights, masks, P):
     return my_pointing_accuracy.reference(weights, masks, P) * P**2
 
 
+@my_pointing_accuracy.mistake(
+    "hit or miss",
+    "You ask whether the largest weight lies on the patch with most of the object. It counts by its *share* "
+    "of object, whichever patch it is.",
+)
+def hit_or_miss(weights, masks, P):
+    return (weights.argmax(dim=1) == _share(masks, P).argmax(dim=1)).float().mean().item()
+
+
 def _lists_of_weights(g):
     for what, blocks, batch, heads, n in (
         ("one block, one head", 1, 1, 1, 3),
@@ -473,6 +482,19 @@ def elementwise(list_of_weights):
 )
 def first_row(list_of_weights):
     return my_rollout.reference(list_of_weights)[:, 0]
+
+
+@my_rollout.mistake(
+    "only the identity is halved",
+    "Python divides and multiplies before it adds: `mean + own / 2 @ rollout` needs parentheses around the "
+    "sum.",
+)
+def sum_without_parentheses(list_of_weights):
+    own = torch.eye(list_of_weights[0].shape[-1])
+    rollout = own
+    for weights in list_of_weights:
+        rollout = weights.mean(dim=1) + own / 2 @ rollout
+    return rollout
 
 
 def _pictures(g):

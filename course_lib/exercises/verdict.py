@@ -90,6 +90,10 @@ def _value(value: Any) -> str:
         with np.printoptions(precision=3, suppress=True, threshold=_MOST_NUMBERS):
             lines = repr(value.detach().cpu().numpy()).removeprefix("array(").rpartition(")")[0]
         return "tensor(" + lines.partition(", dtype=")[0].replace("\n      ", "\n        ") + ")"
+    if isinstance(value, list) and value and isinstance(value[0], torch.Tensor):
+        return (
+            f"[{_value(value[0])}]" if len(value) == 1 else f"a list of {len(value)}, each {_value(value[0])}"
+        )
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__)
         return f"the {'layer' if isinstance(value, torch.nn.Module) else 'function'} {name}"

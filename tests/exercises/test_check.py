@@ -350,6 +350,14 @@ def test_mask_to_be_added_is_named_and_not_made_boolean():
     assert ".bool()" in repr(check("3.2", lambda *counts: find("3.2").reference(*counts).int()))
 
 
+def test_pairs_of_numbers_are_shown_whole_and_without_digits_that_say_nothing():
+    case = next(case for case in draw(find("7.2"), torch.Generator()) if case.what == "a single pair")
+    wrong = examine(find("7.2"), lambda pieces: (7, 9), [case])
+    ((pair, _),) = case.arguments[0].items()
+    assert f"It returned (7, 9); expected is {pair}." in repr(wrong)
+    assert "It returned 6; expected is 6.283185307." in repr(check("5.1", lambda d_model, base=1e4: 6))
+
+
 def test_right_result_in_a_later_place_is_pointed_out():
     right = find("3.3").reference
 
