@@ -415,7 +415,7 @@ def added_unscaled(query, key, value, mask):
 
 unscaled_and_more = attention_with_added_mask.mistake(
     "no scaling",
-    "The scores are not divided by the root of d_k. (That is not all: mend it, and check again.)",
+    "The scores are not divided by the root of d_k. That is not all: mend it, and check again.",
 )
 
 

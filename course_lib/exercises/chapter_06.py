@@ -313,8 +313,8 @@ def _models_and_sources(g):
     )
     for what, lengths, steps in (
         ("a single step", [3], 1),
-        ("eight steps", [3], 8),
-        ("two sentences of different lengths", [5, 2], 8),
+        ("five steps", [3], 5),
+        ("two sentences of different lengths", [5, 2], 5),
     ):
         model = shaken(Transformer(config), g)
         model.output = Restless(model.output)
@@ -502,7 +502,7 @@ def over_batch(x, gamma, beta, eps=1e-5):
 @my_layer_norm.mistake(
     "unbiased deviation, and eps outside the root",
     "`std` divides by d − 1 unless told otherwise, and to it you add eps. It is the root of (variance + "
-    "eps), with the variance divided by d. (A much copied Transformer has it this way.)",
+    "eps), with the variance divided by d. A much copied Transformer has it this way.",
 )
 def deviation_plus_eps(x, gamma, beta, eps=1e-5):
     deviation = x.std(dim=-1, keepdim=True)

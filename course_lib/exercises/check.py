@@ -190,7 +190,7 @@ def examine(exercise: Exercise, answer: Callable, cases: list[Case], seconds: fl
     found = failed.difference()
     if place := _right_place(trials):
         lines += [f"The {place} of your results is the right one: return the output first."]
-    lines += [f"Tried: {failed.case.what}. {found.words}"]
+    lines += [f"Tried: {failed.case.what}.", found.words]
     if mistake is None and coarseness(failed.mine.value):
         lines += ["Your result is in half precision. Does it come out right in float32?"]
     return Verdict(number, "wrong", "not right yet.", lines, call, found.view, mistake)

@@ -10,6 +10,7 @@ from course_lib.exercises import check
 from course_lib.exercises import check as check_function
 from course_lib.exercises.check import draw, examine
 from course_lib.exercises.exercise import Exercise, find, target
+from course_lib.exercises.verdict import shown
 
 
 def stub(*arguments): ...
@@ -348,6 +349,11 @@ def test_mask_to_be_added_is_named_and_not_made_boolean():
     text = repr(check("3.2", added))
     assert "A mask to be added." in text and "return the comparison itself" in text and ".bool()" not in text
     assert ".bool()" in repr(check("3.2", lambda *counts: find("3.2").reference(*counts).int()))
+
+
+def test_rows_of_a_tensor_stand_one_below_another():
+    lines = shown(["x"], [torch.tensor([[1.5, 2.5], [3.5, 4.5]])]).splitlines()
+    assert lines == ["x = tensor([[1.5, 2.5],", "            [3.5, 4.5]])"]
 
 
 def test_pairs_of_numbers_are_shown_whole_and_without_digits_that_say_nothing():
