@@ -79,6 +79,33 @@ def divided_twice(scores, values):
     return scores.softmax(dim=-1) @ values / len(values)
 
 
+@pool.mistake(
+    "no exponential",
+    "You divide the scores by their sum. Scores may be negative, and then so are the weights: e to a score "
+    "never is.",
+)
+def no_exponential(scores, values):
+    return scores / scores.sum(dim=-1, keepdim=True) @ values
+
+
+@pool.mistake(
+    "the values are not used",
+    "You return the weights. They say how much of each value comes in; the pooled values are their product "
+    "with the values.",
+)
+def weights_alone(scores, values):
+    return scores.softmax(dim=-1)
+
+
+@pool.mistake(
+    "the sums lost their axis",
+    "A sum over the keys leaves one number for each query, (query), and PyTorch lines shapes up from the "
+    "right: it takes that axis for the keys. `sum(dim=-1, keepdim=True)` keeps (query, 1).",
+)
+def no_keepdim(scores, values):
+    return scores.exp() / scores.exp().sum(dim=-1) @ values
+
+
 def _vectors_and_width(g):
     yield "one query half way between two keys", (torch.zeros(1, 1), torch.tensor([[-1.0], [1.0]]), 0.7)
     yield (
@@ -184,6 +211,60 @@ def kernel_alone(query, key, width):
     return (-_squared_distance(query, key) / (2 * width**2)).exp()
 
 
+@gaussian_weights.mistake(
+    "one softmax for all queries together",
+    "All your weights sum to one over the whole table. Each query, each row, needs a sum of one of its own.",
+)
+def gaussian_over_everything(query, key, width):
+    exponents = -_squared_distance(query, key) / (2 * width**2)
+    return exponents.flatten().softmax(dim=0).view_as(exponents)
+
+
+@gaussian_weights.mistake(
+    "the 2 is squared as well",
+    "`(2 * width) ** 2` is four times the squared width. Only the width is squared: `2 * width**2`.",
+)
+def two_squared(query, key, width):
+    return (-_squared_distance(query, key) / (2 * width) ** 2).softmax(dim=-1)
+
+
+@gaussian_weights.mistake(
+    "e twice",
+    "You take the softmax of the kernel's values. It has an exponential of its own, so it needs the "
+    "*exponents*: minus the squared distance over twice the squared width.",
+)
+def exponential_twice(query, key, width):
+    return (-_squared_distance(query, key) / (2 * width**2)).exp().softmax(dim=-1)
+
+
+@gaussian_weights.mistake(
+    "the mean over the numbers of a vector",
+    "A squared distance adds up the squares of all numbers; with `mean` it shrinks as vectors grow longer.",
+)
+def mean_square(query, key, width):
+    squares = (query[:, None] - key[None]).square().mean(dim=-1)
+    return (-squares / (2 * width**2)).softmax(dim=-1)
+
+
+@gaussian_weights.mistake(
+    "the sums lost their axis",
+    "A sum over the keys leaves one number for each query, (query), and PyTorch lines shapes up from the "
+    "right: it takes that axis for the keys. `sum(dim=-1, keepdim=True)` keeps (query, 1).",
+)
+def gaussian_no_keepdim(query, key, width):
+    kernel = (-_squared_distance(query, key) / (2 * width**2)).exp()
+    return kernel / kernel.sum(dim=-1)
+
+
+@gaussian_weights.mistake(
+    "no axis for each pair",
+    "`query - key` lines them up one with one, the first query with the first key. Every query meets every "
+    "key: `query[:, None] - key[None]` has the shape (query, key, d).",
+)
+def not_every_pair(query, key, width):
+    return (-(query - key).square().sum(dim=-1) / (2 * width**2)).softmax(dim=-1)
+
+
 def _any_lengths(g):
     yield (
         "a query of zeros: only the keys' lengths count",
@@ -195,7 +276,7 @@ def _any_lengths(g):
 
 def _weights_by_dot_product(longer, query, key):
     """Many answers are right: only what the dot products give after the softmax is compared."""
-    return (longer[0] @ longer[1].T).softmax(dim=-1)
+    return (longer[0].double() @ longer[1].double().T).softmax(dim=-1)
 
 
 @exercise(
@@ -253,6 +334,11 @@ def term_of_the_query(query, key):
 )
 def both_terms(query, key):
     return _lengthened(query, key, -_square(query) / 2, -_square(key) / 2)
+
+
+@lengthen.mistake("the two results exchanged", "The longer queries come first, and then the longer keys.")
+def keys_first(query, key):
+    return lengthen.reference(query, key)[::-1]
 
 
 def _readings(g):
@@ -360,6 +446,19 @@ def suspicious_sign(query, key, width):
 )
 def suspicious_axis(query, key, width):
     return (-((query[:, None] - key[None, :]) ** 2) / (2 * width**2)).softmax(dim=0)
+
+
+@suspicious_weights.mistake(
+    "the 2 is squared as well",
+    "`(2 * width) ** 2` is four times the squared width. Only the width is squared: `2 * width**2`.",
+)
+def suspicious_two_squared(query, key, width):
+    return (-((query[:, None] - key[None, :]) ** 2) / (2 * width) ** 2).softmax(dim=-1)
+
+
+@suspicious_weights.mistake("the distance is not squared", "The Gaussian falls with the *squared* distance.")
+def suspicious_distance(query, key, width):
+    return (-(query[:, None] - key[None, :]).abs() / (2 * width**2)).softmax(dim=-1)
 
 
 @target("1.6", solved="A learned score found out by itself what to look at and what to ignore.")

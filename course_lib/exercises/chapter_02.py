@@ -77,6 +77,15 @@ def divided_by_sum(weights, values):
     return weights / weights.sum(dim=-1, keepdim=True) @ values
 
 
+@contexts.mistake(
+    "the weights are turned round",
+    "`weights.T` has a row for each key. Rows must be queries: (query, key) times (key, width) needs no "
+    "transposing.",
+)
+def weights_transposed(weights, values):
+    return weights.T @ values
+
+
 def _projections(g):
     yield (
         "one query, one key, a hidden width of 1",
@@ -145,6 +154,22 @@ def subtracted(projected_queries, projected_keys, v):
 )
 def transposed_scores(projected_queries, projected_keys, v):
     return torch.tanh(projected_keys[:, None, :] + projected_queries[None, :, :]) @ v
+
+
+@additive_scores.mistake(
+    "no axis for each pair",
+    "The projections are added one with one, the first query with the first key. Every query meets every "
+    "key: (query, 1, hidden) plus (1, key, hidden).",
+)
+def not_every_pair(projected_queries, projected_keys, v):
+    return torch.tanh(projected_queries + projected_keys) @ v
+
+
+@additive_scores.mistake(
+    "weights, not scores", "You have taken the softmax already. The scores are asked for, before it."
+)
+def weights_already(projected_queries, projected_keys, v):
+    return additive_scores.reference(projected_queries, projected_keys, v).softmax(dim=-1)
 
 
 def _plain_scores(g):
@@ -224,6 +249,13 @@ def clamped(e):
 @safe_weights.mistake("not divided by the sum", "These are positive, but they do not sum to one yet.")
 def not_normalised(e):
     return (e - e.max()).exp()
+
+
+@safe_weights.mistake(
+    "the logarithms of the weights", "These are the weights' logarithms, which are never above 0."
+)
+def logarithms(e):
+    return e.log_softmax(dim=-1)
 
 
 def _weight_tables(g):
@@ -350,6 +382,69 @@ def last_word_lost(scores, lengths):
 )
 def one_length(scores, lengths):
     return scores.masked_fill(~_real(scores, lengths.max().expand(len(lengths))), -math.inf).softmax(dim=-1)
+
+
+def _hidden(scores, real):
+    return scores.masked_fill(~real, -math.inf)
+
+
+@padded_weights.mistake(
+    "softmax over the queries",
+    "Your weights sum to one down the columns. The last axis counts the keys: `dim=-1`.",
+)
+def over_queries(scores, lengths):
+    return _hidden(scores, _real(scores, lengths)).softmax(dim=1)
+
+
+@padded_weights.mistake(
+    "softmax over the sentences", "Axis 0 counts the sentences. The last axis counts the keys: `dim=-1`."
+)
+def over_sentences(scores, lengths):
+    return _hidden(scores, _real(scores, lengths)).softmax(dim=0)
+
+
+@padded_weights.mistake(
+    "the mask itself was added",
+    "True counts as 1 and False as 0, so the padding has its score lowered by 1 and no more.",
+)
+def mask_added(scores, lengths):
+    return (scores + _real(scores, lengths)).softmax(dim=-1)
+
+
+@padded_weights.mistake(
+    "not low enough",
+    "The number that you put in place of the padding's scores still leaves it some weight. Take minus "
+    "infinity, or -1e4 and lower.",
+)
+def not_low_enough(scores, lengths):
+    return scores.masked_fill(~_real(scores, lengths), -1.0).softmax(dim=-1)
+
+
+@padded_weights.mistake(
+    "the lengths have no axis of their own",
+    "`torch.arange(...) < lengths` lines the lengths up with the positions. A row of positions against a "
+    "*column* of lengths, `lengths[:, None]`, gives the table (sentence, key).",
+)
+def lengths_as_a_row(scores, lengths):
+    return _hidden(scores, torch.arange(scores.shape[-1]) < lengths).softmax(dim=-1)
+
+
+@padded_weights.mistake(
+    "the mask has no axis for the queries",
+    "Your mask is (sentence, key), and PyTorch lines shapes up from the right: it takes your sentences for "
+    "queries. `real[:, None, :]` is (sentence, 1, key).",
+)
+def no_axis_for_queries(scores, lengths):
+    return _hidden(scores, _real(scores, lengths)[:, 0]).softmax(dim=-1)
+
+
+@padded_weights.mistake(
+    "queries hidden, not keys",
+    "Your mask lies along the queries, (sentence, key, 1). Nobody is to look *at* the filling, so it lies "
+    "along the keys: (sentence, 1, key).",
+)
+def queries_hidden(scores, lengths):
+    return _hidden(scores, _real(scores, lengths).transpose(1, 2)).softmax(dim=-1)
 
 
 @target("2.6", solved="The words need their embeddings; most of the rest was more than this task asks for.")

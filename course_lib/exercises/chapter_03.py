@@ -75,6 +75,24 @@ def sigmoids(scores):
     return scores.sigmoid()
 
 
+@weights_from_scores.mistake(
+    "softmax over all axes at once",
+    "All weights of the whole batch sum to one together. Each query needs a sum of one of its own: it runs "
+    "along the last axis.",
+)
+def over_all(scores):
+    return scores.flatten().softmax(dim=0).view_as(scores)
+
+
+@weights_from_scores.mistake(
+    "the sums lost their axis",
+    "`sum(dim=-1)` leaves (batch, query), and PyTorch lines shapes up from the right: it takes the queries "
+    "for keys. With `keepdim=True` the sums are (batch, query, 1), one for each row.",
+)
+def no_keepdim(scores):
+    return scores.exp() / scores.exp().sum(dim=-1)
+
+
 def _query_and_key_counts(g):
     yield "a single query, a single key", (1, 1)
     yield "as many queries as keys", (int(torch.randint(3, 6, (), generator=g)),) * 2
@@ -145,6 +163,21 @@ def transposed_mask(num_queries, num_keys):
 def one_too_far(num_queries, num_keys):
     query, key = _positions(num_queries, num_keys)
     return key <= query + 1
+
+
+@my_causal_mask.mistake(
+    "nothing is hidden", "Your mask is True everywhere, so every position sees the future."
+)
+def all_true(num_queries, num_keys):
+    return torch.ones(num_queries, num_keys, dtype=torch.bool)
+
+
+@my_causal_mask.mistake(
+    "square",
+    "Your mask has a row for each key. There is one for each query: (num_queries, num_keys).",
+)
+def square_mask(num_queries, num_keys):
+    return my_causal_mask.reference(num_keys, num_keys)
 
 
 added = my_causal_mask.mistake(
@@ -254,7 +287,7 @@ def _which_gradient(right, reading):
 )
 def attention_with_added_mask(query, key, value, mask):
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-    bias = torch.zeros(mask.shape).masked_fill(~mask, -1e4)
+    bias = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill(~mask, -1e4)
     weights = (scores + bias).softmax(dim=-1) * mask
     return weights @ value
 
@@ -380,6 +413,120 @@ def added_unscaled(query, key, value, mask):
     return ((query @ key.transpose(-2, -1) + _bias(mask, -1e4)).softmax(dim=-1) * mask) @ value
 
 
+unscaled_and_more = attention_with_added_mask.mistake(
+    "no scaling",
+    "The scores are not divided by the root of d_k. That is not all: mend it, and check again.",
+)
+
+
+@unscaled_and_more
+def unscaled_infinite(query, key, value, mask):
+    return (query @ key.transpose(-2, -1) + _bias(mask, -math.inf)).softmax(dim=-1) @ value
+
+
+@unscaled_and_more
+def unscaled_not_cleared(query, key, value, mask):
+    return (query @ key.transpose(-2, -1) + _bias(mask, -1e4)).softmax(dim=-1) @ value
+
+
+@unscaled_and_more
+def unscaled_all_alike(query, key, value, mask):
+    return (query @ key.transpose(-2, -1) + _bias(mask, -1e9)).softmax(dim=-1) @ value
+
+
+@attention_with_added_mask.mistake(
+    "scaled by d_k", "The scores are divided by d_k and not by its root, so the weights are too even."
+)
+def added_scaled_by_d(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / query.shape[-1]
+    return ((scores + _bias(mask, -1e4)).softmax(dim=-1) * mask) @ value
+
+
+ignored = attention_with_added_mask.mistake(
+    "the mask is not used",
+    "This is plain attention: what is hidden is looked at all the same. Lower its score far before the "
+    "softmax.",
+)
+
+
+@ignored
+def mask_ignored(query, key, value, mask):
+    return _scaled_scores(query, key).softmax(dim=-1) @ value
+
+
+@ignored
+def mask_ignored_unscaled(query, key, value, mask):
+    return (query @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+
+
+@attention_with_added_mask.mistake(
+    "added after the softmax",
+    "You lower the weights, not the scores, so what is hidden has a large weight below zero. Add before the "
+    "softmax.",
+)
+def added_after_softmax(query, key, value, mask):
+    return (_scaled_scores(query, key).softmax(dim=-1) + _bias(mask, -1e4)) @ value
+
+
+@attention_with_added_mask.mistake(
+    "added after the softmax",
+    "You lower the weights, not the scores, and minus infinity as a weight gives infinite or NaN outputs. "
+    "Add before the softmax.",
+)
+def infinity_after_softmax(query, key, value, mask):
+    return (_scaled_scores(query, key).softmax(dim=-1) + _bias(mask, -math.inf)) @ value
+
+
+hidden_all_the_same = attention_with_added_mask.mistake(
+    "hidden scores not lowered enough",
+    "What is hidden still takes part in the softmax's sum, since its score is 0, or 1 less than it was. "
+    "Clearing the weights afterwards leaves rows that sum to less than one. Lower the score by 1e4.",
+)
+
+
+@hidden_all_the_same
+def zero_and_cleared(query, key, value, mask):
+    return ((_scaled_scores(query, key) * mask).softmax(dim=-1) * mask) @ value
+
+
+@hidden_all_the_same
+def mask_added_and_cleared(query, key, value, mask):
+    return ((_scaled_scores(query, key) + mask).softmax(dim=-1) * mask) @ value
+
+
+@attention_with_added_mask.mistake(
+    "shown and hidden at once",
+    "The bias lowers what may be seen, and the product after the softmax clears the rest, or the other way "
+    "round: one of the two takes the mask the wrong way. True means *may attend* in both.",
+)
+def bias_turned_round(query, key, value, mask):
+    return ((_scaled_scores(query, key) + _bias(~mask, -1e4)).softmax(dim=-1) * mask) @ value
+
+
+@attention_with_added_mask.mistake(
+    "softmax over the queries",
+    "The last axis of the scores counts the keys, and there the weights must sum to one.",
+)
+def added_over_queries(query, key, value, mask):
+    return ((_scaled_scores(query, key) + _bias(mask, -1e4)).softmax(dim=-2) * mask) @ value
+
+
+@attention_with_added_mask.mistake(
+    "no softmax", "Scores may be negative and sum to anything. The softmax makes weights of them."
+)
+def added_no_softmax(query, key, value, mask):
+    return ((_scaled_scores(query, key) + _bias(mask, -1e4)) * mask) @ value
+
+
+@attention_with_added_mask.mistake(
+    "the keys are not transposed",
+    "`query @ key` multiplies (query, d_k) by (key, d_k), whose inner sizes differ. Every query meets every "
+    "key over d_k: exchange the last two axes of the keys.",
+)
+def keys_not_transposed(query, key, value, mask):
+    return query @ key
+
+
 def _plain_attention(g):
     def tensors(num_queries, num_keys, d_k, d_v):
         sizes = (num_queries, d_k), (num_keys, d_k), (num_keys, d_v)
@@ -431,6 +578,11 @@ def root_of_queries(query, key, value):
     return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-2])).softmax(dim=-1) @ value
 
 
+@wrong_root
+def root_of_first_axis(query, key, value):
+    return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[0])).softmax(dim=-1) @ value
+
+
 @suspicious_attention.mistake(
     "divided after the softmax",
     "The weights are divided, and no longer sum to one. Divide the scores, before it.",
@@ -448,12 +600,13 @@ def suspicious_axis(query, key, value):
 
 def _two_sequences(g):
     def tensors(num_queries, num_keys, d_model, d_k):
-        sizes = (num_queries, d_model), (num_keys, d_model), *[(d_model, d_k)] * 3
-        return tuple(torch.randn(size, generator=g) for size in sizes)
+        x, memory = (torch.randn(count, d_model, generator=g) for count in (num_queries, num_keys))
+        # Smaller matrices: where one key takes all the weight, no wrong scale would show.
+        return x, memory, *(0.7 * torch.randn(d_model, d_k, generator=g) for _ in range(3))
 
     yield "a memory of one word: its value, for each query", tensors(2, 1, 3, 2)
     yield "as many queries as keys", tensors(3, 3, 5, 2)
-    yield "two queries, three keys", tensors(2, 3, 5, 3)
+    yield "five queries, two keys", tensors(5, 2, 3, 12)
 
 
 @exercise(
@@ -525,6 +678,62 @@ def keys_by_w_q(x, memory, w_q, w_k, w_v):
 def cross_over_queries(x, memory, w_q, w_k, w_v):
     query, key, value = x @ w_q, memory @ w_k, memory @ w_v
     return (query @ key.T / math.sqrt(key.shape[-1])).softmax(dim=0) @ value
+
+
+@cross_attention.mistake(
+    "the memory asks itself",
+    "Queries, keys and values all come from the memory, and x is not used. x asks.",
+)
+def memory_alone(x, memory, w_q, w_k, w_v):
+    return _attend(memory @ w_q, memory @ w_k, memory @ w_v)
+
+
+@cross_attention.mistake(
+    "values from x", "Whoever is asked gives both keys and values. Your values come from x."
+)
+def values_from_x(x, memory, w_q, w_k, w_v):
+    return _attend(x @ w_q, memory @ w_k, x @ w_v)
+
+
+@cross_attention.mistake("keys from x", "Whoever is asked gives both keys and values. Your keys come from x.")
+def keys_from_x(x, memory, w_q, w_k, w_v):
+    return _attend(x @ w_q, x @ w_k, memory @ w_v)
+
+
+@cross_attention.mistake("one matrix for keys and values", "The values need W^V; you made them with W^K.")
+def values_by_w_k(x, memory, w_q, w_k, w_v):
+    return _attend(x @ w_q, memory @ w_k, memory @ w_k)
+
+
+@cross_attention.mistake(
+    "the values are not projected", "You bring the memory home as it is. What is brought is memory @ W^V."
+)
+def values_as_they_are(x, memory, w_q, w_k, w_v):
+    return _attend(x @ w_q, memory @ w_k, memory)
+
+
+@cross_attention.mistake(
+    "no softmax", "Scores may be negative and sum to anything. The softmax makes weights of them."
+)
+def cross_no_softmax(x, memory, w_q, w_k, w_v):
+    query, key, value = x @ w_q, memory @ w_k, memory @ w_v
+    return query @ key.T / math.sqrt(key.shape[-1]) @ value
+
+
+@cross_attention.mistake(
+    "the root of the number of keys",
+    "-1 counts the width and -2 (or 0) the positions: it is the width whose root counts.",
+)
+def root_of_positions(x, memory, w_q, w_k, w_v):
+    return _attend(x @ w_q, memory @ w_k, memory @ w_v, scale=1 / math.sqrt(len(memory)))
+
+
+@cross_attention.mistake(
+    "the keys are not transposed",
+    "Every query meets every key over d_k: `query @ key.T`, (query, d_k) times (d_k, key).",
+)
+def cross_not_transposed(x, memory, w_q, w_k, w_v):
+    return (x @ w_q) @ (memory @ w_k)
 
 
 @target("3.6", solved="Half the error with no parameter more.")

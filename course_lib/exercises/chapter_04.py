@@ -67,6 +67,16 @@ def positions_merged(heads):
     return heads.flatten(2)
 
 
+@my_merge.mistake(
+    "the wrong axes transposed",
+    "You exchange the positions and d_k. What must come side by side are the heads and d_k, so exchange the "
+    "heads and the positions: `transpose(1, 2)`.",
+)
+def wrong_axes(heads):
+    batch, num_heads, position, d_k = heads.shape
+    return heads.transpose(2, 3).reshape(batch, position, num_heads * d_k)
+
+
 def _inputs_and_matrices(g):
     yield "a single head", (torch.randn(1, 2, 3, generator=g), torch.randn(1, 3, 3, generator=g))
     yield "one position", (torch.randn(2, 1, 4, generator=g), torch.randn(2, 4, 2, generator=g))
@@ -120,6 +130,24 @@ def heads_summed(x, W):
 def dealt_out(x, W):
     side_by_side = x @ torch.cat(list(W), dim=1)
     return side_by_side.unflatten(-1, (-1, len(W))).permute(0, 3, 1, 2)
+
+
+@project_heads.mistake(
+    "heads taken for the batch",
+    "`x @ W` lines shapes up from the right, so the heads of W meet the sentences of x. Give x an axis for "
+    "the heads, `x[:, None] @ W`, or write the axes down with einsum.",
+)
+def heads_meet_sentences(x, W):
+    return x @ W
+
+
+@project_heads.mistake(
+    "heads before the sentences",
+    "You stack the heads in front, (head, batch, position, d_k). The sentences come first: "
+    "`torch.stack(..., dim=1)`, b h n d.",
+)
+def heads_in_front(x, W):
+    return torch.einsum("bnm,hmd->hbnd", x, W)
 
 
 def _layer_sizes(g):
@@ -182,6 +210,56 @@ def no_values(d_model, num_heads, n, m):
 )
 def full_width_heads(d_model, num_heads, n, m):
     return 4 * (d_model**2 + d_model), 2 * (n + m) * d_model**2 + 2 * num_heads * n * m * d_model
+
+
+@count.mistake(
+    "all projections see the keys",
+    "The queries' projection and the output's act on the n queries, the other two on the m keys.",
+)
+def all_see_keys(d_model, num_heads, n, m):
+    return 4 * (d_model**2 + d_model), 4 * m * d_model**2 + 2 * n * m * d_model
+
+
+@count.mistake(
+    "additions counted as well",
+    "You count twice as many: each multiplication and the addition after it. Multiplications alone are asked "
+    "for.",
+)
+def additions_too(d_model, num_heads, n, m):
+    parameters, products = count.reference(d_model, num_heads, n, m)
+    return parameters, 2 * products
+
+
+@count.mistake(
+    "the projections are missing",
+    "You count the two products of the attention. Before them stand three projections, and behind them one.",
+)
+def no_projections(d_model, num_heads, n, m):
+    return 4 * (d_model**2 + d_model), 2 * n * m * d_model
+
+
+@count.mistake(
+    "every head's matrices at full width",
+    "A head's matrices have d_model rows and d_model / num_heads columns. Together the heads are as wide as "
+    "one, so the number of heads does not appear.",
+)
+def full_width_matrices(d_model, num_heads, n, m):
+    parameters, products = count.reference(d_model, num_heads, n, m)
+    return num_heads * parameters, num_heads * products
+
+
+@count.mistake(
+    "the biases multiply nothing",
+    "You count the biases among the multiplications. They are added: parameters, but no products.",
+)
+def biases_multiplied(d_model, num_heads, n, m):
+    parameters, products = count.reference(d_model, num_heads, n, m)
+    return parameters, products + 2 * (n + m) * d_model
+
+
+@count.mistake("the two results exchanged", "The parameters come first, and then the multiplications.")
+def products_first(d_model, num_heads, n, m):
+    return count.reference(d_model, num_heads, n, m)[::-1]
 
 
 def _layers_and_inputs(g):
@@ -270,6 +348,16 @@ def opposite(function, x):
     return not torch.allclose(function(x[:, order]), function(x)[:, order], atol=1e-5)
 
 
+@is_equivariant.mistake(
+    "only the output was shuffled",
+    "You compare the output with itself, shuffled. Shuffle the *input* as well: function(x[:, order]) "
+    "against function(x)[:, order].",
+)
+def output_alone(function, x):
+    order = torch.arange(x.shape[1]).roll(1)
+    return torch.allclose(function(x), function(x)[:, order], atol=1e-5)
+
+
 def _numbered(g):
     for what, (batch, position, d_model, num_heads) in (
         ("a single head", (1, 3, 4, 1)),
@@ -319,6 +407,14 @@ def width_first(x, num_heads):
 @suspicious_split.mistake("the last head first", "Head 0 has the first channels.")
 def heads_backwards(x, num_heads):
     return _split(x, num_heads).flip(1)
+
+
+@suspicious_split.mistake(
+    "the batch moved back",
+    "The axes are (batch, head, position, d_k): the sentences stay in front.",
+)
+def heads_before_batch(x, num_heads):
+    return x.unflatten(-1, (num_heads, -1)).permute(2, 0, 1, 3)
 
 
 def _queries_of_heads(g):
@@ -373,6 +469,55 @@ def shared_over_queries(q, k, v):
 )
 def one_query(q, k, v):
     return multi_query.reference(q[:, :1].expand_as(q), k, v)
+
+
+@multi_query.mistake(
+    "no axis for the heads",
+    "`q @ k.transpose(-2, -1)` lines shapes up from the right, so the heads of q meet the sentences of k. "
+    "Give k and v an axis for the heads: `k[:, None]`.",
+)
+def heads_meet_sentences_again(q, k, v):
+    return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+
+
+@multi_query.mistake(
+    "the values have no axis for the heads",
+    "The scores are right. The weights are (batch, head, query, key), so v needs an axis for the heads, too: "
+    "`v[:, None]`.",
+)
+def values_without_heads(q, k, v):
+    return (q @ k[:, None].transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+
+
+@multi_query.mistake(
+    "the root of d_model",
+    "A head's queries have the width d_k. Take its root, not that of all heads together.",
+)
+def shared_root_of_d_model(q, k, v):
+    scores = q @ k[:, None].transpose(-2, -1) / math.sqrt(q.shape[1] * q.shape[-1])
+    return scores.softmax(dim=-1) @ v[:, None]
+
+
+@multi_query.mistake(
+    "the heads are merged",
+    "The result has the form of q, (batch, head, query, d_k). Merging the heads comes later.",
+)
+def merged_already(q, k, v):
+    return my_merge.reference(multi_query.reference(q, k, v))
+
+
+@multi_query.mistake(
+    "no softmax", "Scores may be negative and sum to anything. The softmax makes weights of them."
+)
+def shared_no_softmax(q, k, v):
+    return q @ k[:, None].transpose(-2, -1) / math.sqrt(q.shape[-1]) @ v[:, None]
+
+
+@multi_query.mistake(
+    "the values are not used", "You return the weights. What comes home is their product with the values."
+)
+def weights_alone(q, k, v):
+    return (q @ k[:, None].transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
 
 
 @target("4.7", solved="Two heads of width 4 tell eight names apart.")

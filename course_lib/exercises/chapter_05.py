@@ -71,6 +71,28 @@ def frequency(d_model, base=10000.0):
     return base ** (-(d_model - 2) / d_model) / (2 * math.pi)
 
 
+@slowest.mistake(
+    "half the exponent",
+    "The exponent of pair i is 2i / d_model, and the last pair is d_model/2 − 1; the 2 is missing.",
+)
+def slowest_half_exponent(d_model, base=10000.0):
+    return 2 * math.pi * base ** ((d_model // 2 - 1) / d_model)
+
+
+@slowest.mistake("the base is fixed", "You always take 10000. The base is given: use `base`.")
+def slowest_fixed_base(d_model, base=10000.0):
+    return slowest.reference(d_model)
+
+
+@slowest.mistake(
+    "the angle of one step",
+    "You have the angle, in radians, by which the pair turns from one position to the next. Once round is "
+    "2π: divide 2π by it.",
+)
+def angle_of_a_step(d_model, base=10000.0):
+    return base ** (-(d_model - 2) / d_model)
+
+
 def _distances(g):
     yield "distance 0: half of d_model", (0, 8)
     yield "a single pair", (int(torch.randint(1, 5, (), generator=g)), 2)
@@ -119,6 +141,25 @@ def half_exponent(distance, d_model, base=10000.0):
     return sum(math.cos(distance * base ** (-i / d_model)) for i in range(d_model // 2))
 
 
+@similarity.mistake("the base is fixed", "You always take 10000. The base is given: use `base`.")
+def similarity_fixed_base(distance, d_model, base=10000.0):
+    return similarity.reference(distance, d_model)
+
+
+@similarity.mistake(
+    "doubled twice",
+    "You count 0, 2, 4, ..., which is 2i already, and multiply by 2 once more. The exponent is −2i / "
+    "d_model.",
+)
+def doubled_twice(distance, d_model, base=10000.0):
+    return sum(math.cos(distance * base ** (-2 * i / d_model)) for i in range(0, d_model, 2))
+
+
+@similarity.mistake("pairs counted from 1", "i begins at 0: the first pair turns by one radian a position.")
+def pairs_from_one(distance, d_model, base=10000.0):
+    return sum(math.cos(distance * base ** (-2 * i / d_model)) for i in range(1, d_model // 2 + 1))
+
+
 def _counts(g):
     yield "one query, one key", (1, 1)
     yield "as many queries as keys", (5, 5)
@@ -149,9 +190,17 @@ def turned_sign(num_queries, num_keys):
     return -my_relative_positions.reference(num_queries, num_keys)
 
 
-@my_relative_positions.mistake(
+unsigned = my_relative_positions.mistake(
     "no sign", "Without its sign the distance does not say which of the two came first."
 )
+
+
+@unsigned
+def absolute_from_the_front(num_queries, num_keys):
+    return without_offset(num_queries, num_keys).abs()
+
+
+@unsigned
 def absolute(num_queries, num_keys):
     return my_relative_positions.reference(num_queries, num_keys).abs()
 
@@ -168,6 +217,13 @@ def transposed_distances(num_queries, num_keys):
 )
 def off_by_one(num_queries, num_keys):
     return my_relative_positions.reference(num_queries, num_keys) - 1
+
+
+@my_relative_positions.mistake(
+    "a mask, not distances", "Each entry is a number, the distance j − i, and not whether j may be seen."
+)
+def mask_instead(num_queries, num_keys):
+    return (my_relative_positions.reference(num_queries, num_keys) <= 0).int()
 
 
 def _rows(g):
@@ -230,6 +286,15 @@ def queries_backwards(query, key):
     return _turned(query, -1) @ _turned(key, 1).T
 
 
+@suspicious_scores.mistake(
+    "both turn backwards",
+    "The scores know the distance alone now, but as n − m: both must turn by their positions, not by minus "
+    "them. Only then do they agree with everybody else's.",
+)
+def both_backwards(query, key):
+    return _turned(query, -1) @ _turned(key, -1).T
+
+
 def _heads_and_keys(g):
     yield "one head, two keys", (1, 2)
     yield "two heads", (2, 3)
@@ -260,8 +325,8 @@ def _slopes(num_heads):
 
 @alibi_step.mistake(
     "cache without offset",
-    "Your query stands at position 0, so the *oldest* key is the nearest. It is the newest word, at position "
-    "num_keys − 1.",
+    "Your *oldest* key has the largest bias, as if the query stood at position 0 (or is the minus missing?). "
+    "The query is the newest word, at position num_keys − 1, and the bias falls with the distance from it.",
 )
 def query_at_zero(num_heads, num_keys):
     return -_slopes(num_heads)[:, None, None] * torch.arange(num_keys)
@@ -297,6 +362,14 @@ def slopes_backwards(num_heads, num_keys):
 @alibi_step.mistake("no slopes", "The bias falls by 1 for each step in every head; the slopes are missing.")
 def no_slopes(num_heads, num_keys):
     return torch.arange(num_keys, dtype=torch.float).expand(num_heads, 1, num_keys)
+
+
+@alibi_step.mistake(
+    "the slopes of eight heads",
+    "2^(−h) is right for 8 heads alone, the paper's example. In general the slope of head h is 2^(−8h/H).",
+)
+def slopes_of_eight(num_heads, num_keys):
+    return (2.0 ** -torch.arange(1.0, num_heads + 1))[:, None, None] * torch.arange(num_keys)
 
 
 @target("5.6", solved="Now what is far away is treated as far, and not as new.")

@@ -97,6 +97,30 @@ def two_norms(x, part, norm, norm_first):
     return norm(x + part(norm(x)))
 
 
+dropped_once = residual.mistake(
+    "residual dropped in one case",
+    "In one of the two cases x itself is not added: what the part computes takes its place.",
+)
+
+
+@dropped_once
+def dropped_first(x, part, norm, norm_first):
+    return part(norm(x)) if norm_first else norm(x + part(x))
+
+
+@dropped_once
+def dropped_last(x, part, norm, norm_first):
+    return x + part(norm(x)) if norm_first else norm(part(x))
+
+
+@residual.mistake(
+    "the norm behind the part",
+    "In pre-norm the *input* of the part is normalised: x + part(norm(x)). You normalise what it returns.",
+)
+def norm_behind(x, part, norm, norm_first):
+    return x + norm(part(x)) if norm_first else norm(x + part(x))
+
+
 def _target_lengths(g):
     yield "one target without padding", ([3], 3)
     yield "one word and padding", ([1], 3)
@@ -145,8 +169,8 @@ def polarity(lengths, max_length):
 
 @target_mask.mistake(
     "rows of padding emptied",
-    "You also forbid that padding *asks*. Then its rows are False everywhere, which in much code "
-    "means NaN. Hide it as a key; what it asks, nobody uses.",
+    "You forbid that padding *asks*: the lengths lie along the rows. Then its rows are False everywhere, "
+    "which in much code means NaN. Hide it as a key; what it asks, nobody uses.",
 )
 def rows_emptied(lengths, max_length):
     real = _real(lengths, max_length)
@@ -165,6 +189,46 @@ def without_oneself(lengths, max_length):
 )
 def past_hidden(lengths, max_length):
     return _real(lengths, max_length) & _past(max_length).T
+
+
+@target_mask.mistake(
+    "one filler too many",
+    "Positions count from 0, so a target of 3 words has 0, 1 and 2. `<=` lets 3 in as well.",
+)
+def one_too_many(lengths, max_length):
+    return _real(torch.as_tensor(lengths) + 1, max_length) & _past(max_length)
+
+
+@target_mask.mistake("one position too far", "Each position also sees the one right after its own.")
+def one_too_far(lengths, max_length):
+    ones = torch.ones(max_length, max_length, dtype=torch.bool)
+    return _real(lengths, max_length) & ones.tril(1)
+
+
+@target_mask.mistake(
+    "one length for all", "Every target is cut at the longest one's length. Each has its own."
+)
+def one_length(lengths, max_length):
+    return _real([max(lengths)] * len(lengths), max_length) & _past(max_length)
+
+
+@target_mask.mistake(
+    "no axis for the heads",
+    "The mask is asked for as (target, 1, position, position): the axis of size 1 is for the heads, and "
+    "without it the targets would be taken for heads.",
+)
+def no_axis_for_heads(lengths, max_length):
+    return target_mask.reference(lengths, max_length)[:, 0]
+
+
+@target_mask.mistake(
+    "a mask to be added",
+    "It holds 0 and -inf (or a number far below zero). Here True is to mean *may attend*: return the "
+    "comparison itself.",
+)
+def added(lengths, max_length):
+    hidden = ~target_mask.reference(lengths, max_length)
+    return torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
 
 
 def _block_sizes(g):
@@ -223,6 +287,23 @@ def one_matrix(d_model, d_ff):
     return block_parameters.reference(d_model, d_ff) - d_model * d_ff
 
 
+@block_parameters.mistake(
+    "one LayerNorm too many",
+    "There are two LayerNorms in a block, one for each sublayer. The one behind all blocks is not a block's.",
+)
+def three_norms(d_model, d_ff):
+    return block_parameters.reference(d_model, d_ff) + 2 * d_model
+
+
+@block_parameters.mistake(
+    "a decoder's block",
+    "You count two attentions and three LayerNorms: that is a block of the decoder, which looks at the "
+    "source as well.",
+)
+def of_the_decoder(d_model, d_ff):
+    return block_parameters.reference(d_model, d_ff) + 4 * (d_model**2 + d_model) + 2 * d_model
+
+
 BOS = 2
 
 
@@ -232,8 +313,8 @@ def _models_and_sources(g):
     )
     for what, lengths, steps in (
         ("a single step", [3], 1),
-        ("eight steps", [3], 8),
-        ("two sentences of different lengths", [5, 2], 8),
+        ("five steps", [3], 5),
+        ("two sentences of different lengths", [5, 2], 5),
     ):
         model = shaken(Transformer(config), g)
         model.output = Restless(model.output)
@@ -409,6 +490,51 @@ def no_eps(x, gamma, beta, eps=1e-5):
     return _normed(x, gamma, beta, 0.0)
 
 
+@my_layer_norm.mistake(
+    "normalised over the batch",
+    "You normalise over the sentences, as BatchNorm does. Every position has its own mean and variance, "
+    "along the last axis.",
+)
+def over_batch(x, gamma, beta, eps=1e-5):
+    return _normed(x, gamma, beta, eps, dim=0)
+
+
+@my_layer_norm.mistake(
+    "unbiased deviation, and eps outside the root",
+    "`std` divides by d − 1 unless told otherwise, and to it you add eps. It is the root of (variance + "
+    "eps), with the variance divided by d. A much copied Transformer has it this way.",
+)
+def deviation_plus_eps(x, gamma, beta, eps=1e-5):
+    deviation = x.std(dim=-1, keepdim=True)
+    return gamma * (x - x.mean(dim=-1, keepdim=True)) / (deviation + eps) + beta
+
+
+without_axis = my_layer_norm.mistake(
+    "the mean lost its axis",
+    "`mean(dim=-1)` leaves (batch, position), and PyTorch lines shapes up from the right: it takes the "
+    "positions for channels. With `keepdim=True` it is (batch, position, 1), one for each row.",
+)
+
+
+@without_axis
+def no_keepdim_unbiased(x, gamma, beta, eps=1e-5):
+    return gamma * (x - x.mean(dim=-1)) / (x.var(dim=-1) + eps).sqrt() + beta
+
+
+@without_axis
+def no_keepdim(x, gamma, beta, eps=1e-5):
+    return gamma * (x - x.mean(dim=-1)) / (x.var(dim=-1, correction=0) + eps).sqrt() + beta
+
+
+@my_layer_norm.mistake(
+    "normalised over everything",
+    "One mean for the whole batch mixes sentences and positions. Every position has its own mean and "
+    "variance, along the last axis.",
+)
+def over_everything(x, gamma, beta, eps=1e-5):
+    return _normed(x, gamma, beta, eps, dim=(0, 1, 2))
+
+
 PAD = 0
 
 
@@ -422,7 +548,13 @@ def _logits_and_targets(g):
         target = torch.randint(3, 11, (len(lengths), width), generator=g)
         target[:, 0] = BOS
         target[torch.arange(width) >= torch.tensor(lengths)[:, None]] = PAD
-        yield what, (2 * torch.randn(len(lengths), width, 11, generator=g), target, PAD)
+        logits = 4 * torch.randn(len(lengths), width, 11, generator=g)
+        if len(lengths) > 1:
+            # So that a mean over the wrong words is far off: one sentence is easier than the others, and
+            # padding the hardest of all.
+            logits[0] /= 10
+            logits[:, :-1, PAD] -= 10 * (target[:, 1:] == PAD)
+        yield what, (logits, target, PAD)
 
 
 @exercise(
@@ -434,11 +566,19 @@ def next_word_loss(logits, target, pad_id):
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), target[:, 1:].flatten(), ignore_index=pad_id)
 
 
-@next_word_loss.mistake(
+unshifted = next_word_loss.mistake(
     "off by one in the shift",
     "You grade logits[:, i] by target[:, i], the word that went *in* at i. They score the one after "
     "it, target[:, i + 1].",
 )
+
+
+@unshifted
+def not_shifted_and_cut(logits, target, pad_id):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), target[:, :-1].flatten(), ignore_index=pad_id)
+
+
+@unshifted
 def not_shifted(logits, target, pad_id):
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=pad_id)
 
@@ -496,6 +636,55 @@ def mean_of_means(logits, target, pad_id):
 )
 def two_softmaxes(logits, target, pad_id):
     return next_word_loss.reference(logits.softmax(dim=-1), target, pad_id)
+
+
+@next_word_loss.mistake(
+    "off by one in the shift, and loss over padding",
+    "You grade logits[:, i] by target[:, i], the word that went *in* at i; they score the one after it, "
+    "target[:, i + 1]. And padding is graded, too.",
+)
+def neither(logits, target, pad_id):
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+
+
+@next_word_loss.mistake(
+    "the classes are not the second axis",
+    "cross_entropy wants the scores as (word, class) and the words as (word): flatten sentences and "
+    "positions into one axis first.",
+)
+def not_flattened(logits, target, pad_id):
+    return F.cross_entropy(logits[:, :-1], target[:, 1:], ignore_index=pad_id)
+
+
+@next_word_loss.mistake(
+    "the sign is missing", "The loss is *minus* the logarithm of the right word's probability."
+)
+def no_sign(logits, target, pad_id):
+    return -next_word_loss.reference(logits, target, pad_id)
+
+
+@next_word_loss.mistake(
+    "the mean over the sentences",
+    "You divide by the number of sentences. Divide by the number of words that are graded.",
+)
+def over_sentences(logits, target, pad_id):
+    return summed(logits, target, pad_id) / len(target)
+
+
+@next_word_loss.mistake(
+    "logits taken for logarithms",
+    "nll_loss wants the logarithms of probabilities. Take log_softmax first, or cross_entropy, which does "
+    "both.",
+)
+def no_log_softmax(logits, target, pad_id):
+    return F.nll_loss(logits[:, :-1].flatten(0, 1), target[:, 1:].flatten(), ignore_index=pad_id)
+
+
+@next_word_loss.mistake(
+    "the perplexity", "You return e to the loss. The loss itself is asked for, the mean of the logarithms."
+)
+def perplexity(logits, target, pad_id):
+    return next_word_loss.reference(logits, target, pad_id).exp()
 
 
 @target("6.8", solved="A quarter of the parameters is enough to fetch a digit and to add.")

@@ -188,6 +188,19 @@ def either_order(pieces):
     return _first(_counted(pieces, lambda piece: [tuple(sorted(pair)) for pair in pairwise(piece)]))
 
 
+@next_pair.mistake(
+    "the pair and its count", "`most_common(1)[0]` is a pair and its count. The pair alone is asked for."
+)
+def with_its_count(pieces):
+    return _counted(pieces).most_common(1)[0]
+
+
+@next_pair.mistake("the rarest pair", "The *most* frequent pair is merged: the counts need a minus in `min`.")
+def rarest(pieces):
+    pairs = _counted(pieces)
+    return min(pairs, key=lambda pair: (pairs[pair], pair))
+
+
 def _scores_and_k(g):
     def scores(*shape):
         return torch.randn(shape, generator=g)
@@ -213,8 +226,8 @@ def _kept(logits, k, filler=-math.inf):
 
 @top_k_probabilities.mistake(
     "argmax before temperature",
-    "You choose the likeliest token first. Then there is nothing left for the temperature to change: its "
-    "probability is 1 at any.",
+    "Only the likeliest token is left. So there is nothing for the temperature to change: its probability is "
+    "1 at any.",
 )
 def argmax_first(logits, k, temperature):
     return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
@@ -291,6 +304,39 @@ def over_texts(logits, k, temperature):
     return (_kept(logits, k) / temperature).softmax(dim=0)
 
 
+@top_k_probabilities.mistake(
+    "k is not used", "All tokens are left. Those below the k-th score must not come: their score is −∞."
+)
+def no_cut(logits, k, temperature):
+    return (logits / temperature).softmax(dim=-1)
+
+
+@top_k_probabilities.mistake(
+    "not put back in place",
+    "You return k probabilities, the likeliest first. Each belongs to its token: a row has as many numbers "
+    "as there are tokens, and those that were cut are 0.",
+)
+def k_alone(logits, k, temperature):
+    return (logits.topk(k).values / temperature).softmax(dim=-1)
+
+
+@top_k_probabilities.mistake(
+    "scores, not probabilities", "The scores are cut and divided. The softmax makes probabilities of them."
+)
+def no_softmax(logits, k, temperature):
+    return _kept(logits, k) / temperature
+
+
+@top_k_probabilities.mistake(
+    "the thresholds lost their axis",
+    "`values[:, -1]` is (batch), and PyTorch lines shapes up from the right: it takes the texts for tokens. "
+    "`values[:, -1:]` keeps (batch, 1), one threshold for each row.",
+)
+def thresholds_in_a_row(logits, k, temperature):
+    kept = logits.masked_fill(logits < logits.topk(k).values[:, -1], -math.inf)
+    return (kept / temperature).softmax(dim=-1)
+
+
 def _cache_sizes(g):
     def some():
         return int(torch.randint(5, 200, (), generator=g))
@@ -356,9 +402,9 @@ def _models_and_prompts(g):
     config = GPTConfig(13, 64, d_model=8, num_heads=2, num_blocks=1, d_ff=11, dropout=0.0)
     for what, batch, length, new_tokens in (
         ("a single new token", 1, 3, 1),
-        ("a prompt of one token", 1, 1, 6),
-        ("six new tokens", 1, 3, 6),
-        ("two texts", 2, 4, 6),
+        ("a prompt of one token", 1, 1, 4),
+        ("four new tokens", 1, 3, 4),
+        ("two texts", 2, 4, 4),
     ):
         model = shaken(GPT(config), g)
         model.output = Restless(model.output)
@@ -543,6 +589,21 @@ def second_softmax(probabilities, p):
 def first_row(probabilities, p):
     kept = probabilities * (nucleus.reference(probabilities, p)[:1] > 0)
     return kept / kept.sum(dim=-1, keepdim=True)
+
+
+@nucleus.mistake("p is not used", "All tokens are left. Those after the sum has reached p get 0.")
+def no_nucleus(probabilities, p):
+    return probabilities
+
+
+@nucleus.mistake(
+    "gather instead of scatter",
+    "`gather` *reads* at the places that the order tells. To put each number back to its token, *write* "
+    "there: `scatter`.",
+)
+def gathered(probabilities, p):
+    order = probabilities.argsort(dim=-1, descending=True)
+    return left_sorted(probabilities, p).gather(-1, order)
 
 
 def _models_and_tokens(g):

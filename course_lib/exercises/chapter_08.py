@@ -241,6 +241,32 @@ def no_norms(image_size, P, channels, classes, D, blocks, d_ff):
     return _count(image_size, P, channels, classes, D, blocks, d_ff) - 4 * D * blocks
 
 
+@vit_parameters.mistake(
+    "no biases in the blocks", "Each of a block's six matrices has a bias, as long as its output is wide."
+)
+def no_biases(image_size, P, channels, classes, D, blocks, d_ff):
+    return _count(image_size, P, channels, classes, D, blocks, d_ff) - blocks * (5 * D + d_ff)
+
+
+@vit_parameters.mistake(
+    "three matrices of attention", "There are four: queries, keys, values, and the output's."
+)
+def three_matrices(image_size, P, channels, classes, D, blocks, d_ff):
+    return _count(image_size, P, channels, classes, D, blocks, d_ff) - blocks * (D**2 + D)
+
+
+@vit_parameters.mistake("one matrix of the network", "The network goes up to d_ff and back: two matrices.")
+def one_matrix(image_size, P, channels, classes, D, blocks, d_ff):
+    return _count(image_size, P, channels, classes, D, blocks, d_ff) - blocks * D * d_ff
+
+
+@vit_parameters.mistake(
+    "one side of a patch", "A patch has P rows of P pixels, channels · P² numbers, not channels · P."
+)
+def side_of_a_patch(image_size, P, channels, classes, D, blocks, d_ff):
+    return _count(image_size, P, channels, classes, D, blocks, d_ff) - channels * (P**2 - P) * D
+
+
 def _weights_and_masks(g):
     def weights(*shape):
         return torch.randn(shape, generator=g).softmax(dim=-1)
@@ -330,6 +356,29 @@ def one_place(weights, masks, P):
     return _at(_share(masks, P), place)
 
 
+@my_pointing_accuracy.mistake(
+    "the sum over the images", "The accuracy is the *mean* over the images: divide by how many there are."
+)
+def sum_of_images(weights, masks, P):
+    return my_pointing_accuracy.reference(weights, masks, P) * len(weights)
+
+
+@my_pointing_accuracy.mistake(
+    "pixels counted", "You add up the object's pixels in the patch. What counts is their share: the mean."
+)
+def pixels_counted(weights, masks, P):
+    return my_pointing_accuracy.reference(weights, masks, P) * P**2
+
+
+@my_pointing_accuracy.mistake(
+    "hit or miss",
+    "You ask whether the largest weight lies on the patch with most of the object. It counts by its *share* "
+    "of object, whichever patch it is.",
+)
+def hit_or_miss(weights, masks, P):
+    return (weights.argmax(dim=1) == _share(masks, P).argmax(dim=1)).float().mean().item()
+
+
 def _lists_of_weights(g):
     for what, blocks, batch, heads, n in (
         ("one block, one head", 1, 1, 1, 3),
@@ -408,6 +457,44 @@ def largest_head(list_of_weights):
 def residual_once(list_of_weights):
     own = torch.eye(list_of_weights[0].shape[-1])
     return (_rolled(list_of_weights, lambda mean, own: mean) + own) / 2
+
+
+@my_rollout.mistake("the heads added up", "Take the mean over the heads: their sum has rows above one.")
+def heads_added(list_of_weights):
+    return _rolled(list_of_weights, heads=lambda weights: weights.sum(dim=1))
+
+
+@my_rollout.mistake(
+    "multiplied number by number",
+    "`*` multiplies entry by entry. Means of means are a product of matrices: `@`.",
+)
+def elementwise(list_of_weights):
+    own = torch.eye(list_of_weights[0].shape[-1])
+    rollout = 1.0
+    for weights in list_of_weights:
+        rollout = (weights.mean(dim=1) + own) / 2 * rollout
+    return rollout
+
+
+@my_rollout.mistake(
+    "the class token's row alone",
+    "All rows are asked for, (image, position, position). You cut out the first.",
+)
+def first_row(list_of_weights):
+    return my_rollout.reference(list_of_weights)[:, 0]
+
+
+@my_rollout.mistake(
+    "only the identity is halved",
+    "Python divides and multiplies before it adds: `mean + own / 2 @ rollout` needs parentheses around the "
+    "sum.",
+)
+def sum_without_parentheses(list_of_weights):
+    own = torch.eye(list_of_weights[0].shape[-1])
+    rollout = own
+    for weights in list_of_weights:
+        rollout = weights.mean(dim=1) + own / 2 @ rollout
+    return rollout
 
 
 def _pictures(g):
@@ -581,6 +668,19 @@ def mean_read(model, images):
 )
 def norm_missing(model, images):
     return _vit(model, images, _right, norm=False)
+
+
+@suspicious_vit.mistake(
+    "codes before the join",
+    "The codes of the first M places went to the patches, and the last one's to the class token. The class "
+    "token stands first, so join before you add.",
+)
+def last_code_to_class(model, images):
+    return _vit(
+        model,
+        images,
+        lambda patches, first, codes: torch.cat([first + codes[-1], patches + codes[:-1]], dim=1),
+    )
 
 
 @target(

@@ -37,7 +37,7 @@ class Progress:
     @property
     def legend(self) -> str:
         return (
-            f"✓ is solved, · is still to come. Exercises without a check are not listed. "
+            f"✓ is solved, ○ is still to come. Exercises without a check are not listed. "
             f"The record is kept in {progress_file()}."
         )
 
@@ -48,7 +48,10 @@ class Progress:
         return "\n".join([*lines, self.legend, *([self.note] if self.note else [])])
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("chapter", "solved", "exercises"))
+        head = "".join(
+            f'<th scope="col" style="text-align: left">{name}</th>'
+            for name in ("chapter", "solved", "exercises")
+        )
         rows = "".join(
             f'<tr><th scope="row" style="text-align: left">{number} · {html.escape(title)}</th>'
             f'<td>{_count(days)}</td><td style="text-align: left">{_marks(days)}</td></tr>'
@@ -125,4 +128,5 @@ def _count(days: dict[str, str]) -> str:
 
 
 def _marks(days: dict[str, str]) -> str:
-    return "  ".join(f"{'✓' if day else '·'} {number}" for number, day in days.items())
+    # Spaces that HTML leaves as they are, and that do not part a mark from its number.
+    return "\u2003".join(f"{'✓' if day else '○'}\u00a0{number}" for number, day in days.items())

@@ -80,7 +80,11 @@ class Verdict:
 
 def shown(names: Sequence[str], arguments: Sequence[Any]) -> str:
     """The arguments of a call, a line each; large ones by their shape."""
-    return "\n".join(f"{name} = {_value(value)}" for name, value in zip(names, arguments, strict=False))
+    lines = []
+    for name, value in zip(names, arguments, strict=False):
+        below = "\n" + " " * len(f"{name} = ")  # a tensor's rows stand one below another
+        lines.append(f"{name} = {_value(value)}".replace("\n", below))
+    return "\n".join(lines)
 
 
 def _value(value: Any) -> str:
@@ -89,7 +93,11 @@ def _value(value: Any) -> str:
             return f"a tensor of shape {tuple(value.shape)}"
         with np.printoptions(precision=3, suppress=True, threshold=_MOST_NUMBERS):
             lines = repr(value.detach().cpu().numpy()).removeprefix("array(").rpartition(")")[0]
-        return "tensor(" + lines.partition(", dtype=")[0].replace("\n      ", "\n        ") + ")"
+        return "tensor(" + lines.partition(", dtype=")[0].replace("\n", "\n ") + ")"
+    if isinstance(value, list) and value and isinstance(value[0], torch.Tensor):
+        return (
+            f"[{_value(value[0])}]" if len(value) == 1 else f"a list of {len(value)}, each {_value(value[0])}"
+        )
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__)
         return f"the {'layer' if isinstance(value, torch.nn.Module) else 'function'} {name}"

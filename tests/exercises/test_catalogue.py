@@ -57,6 +57,24 @@ def test_known_mistake_is_rejected_and_named(exercise, mistake):
     assert named >= 0.9 * ROUNDS, {v.mistake.name if v.mistake else v.state for v in verdicts}
 
 
+def halved(value):
+    """A result in bfloat16, which keeps fewer digits than any other."""
+    if isinstance(value, tuple):
+        return tuple(map(halved, value))
+    floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.bfloat16() if floats else value
+
+
+@each()
+def test_half_precision_is_right_and_hides_no_mistake(exercise):
+    for seed in range(5):
+        verdict = examined(exercise, lambda *given: halved(exercise.reference(*given)), seed)
+        assert verdict.right, f"seed {seed}: {verdict}"
+        for mistake in exercise.mistakes:
+            verdict = examined(exercise, lambda *given: halved(mistake.make(*given)), seed)  # noqa: B023
+            assert not verdict.right, f"seed {seed}: {mistake.name}"
+
+
 def test_every_chapter_has_exercises():
     assert chapters() == [int(source.name[:2]) for source in build.chapters()]
 

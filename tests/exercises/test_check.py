@@ -1,6 +1,7 @@
 """check, as a learner meets it: each kind of answer gets the sentence that helps."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from course_lib.exercises import check
 from course_lib.exercises import check as check_function
 from course_lib.exercises.check import draw, examine
 from course_lib.exercises.exercise import Exercise, find, target
+from course_lib.exercises.verdict import shown
 
 
 def stub(*arguments): ...
@@ -113,6 +115,50 @@ def test_unknown_mistake_gets_property_and_difference():
 )
 def test_any_right_way_is_accepted(answer):
     assert check("3.1", answer).right
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_right_and_its_mistakes_are_named(dtype):
+    for _ in range(20):
+        assert check("3.1", lambda scores: scores.to(dtype).softmax(dim=-1)).right
+        assert check("3.4", lambda *given: find("3.4").reference(*(part.to(dtype) for part in given))).right
+        verdict = check("3.1", lambda scores: scores.to(dtype).softmax(dim=-2))
+        assert verdict.mistake and verdict.mistake.name == "softmax over the queries", verdict
+    text = repr(check("3.1", lambda scores: scores.to(dtype).softmax(dim=-1) + 0.1))
+    assert "in half precision. Does it come out right in float32?" in text
+
+
+def test_known_mistake_that_raises_is_named_at_its_line():
+    def attention(query, key, value, mask):
+        scores = query @ key / query.shape[-1] ** 0.5
+        return scores.softmax(dim=-1) @ value
+
+    verdict = check("3.3", attention)
+    text = repr(verdict)
+    assert verdict.state == "error" and verdict.mistake.name == "the keys are not transposed"
+    assert "it raised RuntimeError" in text and "query @ key / query" in text and "The keys are not" in text
+    assert check("3.3", lambda query, key, value, mask: query @ value).mistake is None
+
+
+def test_sums_without_their_axis_are_named_though_only_some_inputs_raise():
+    verdict = check("3.1", lambda scores: scores.exp() / scores.exp().sum(dim=-1))
+    assert verdict.mistake.name == "the sums lost their axis" and "keepdim=True" in repr(verdict)
+    assert check("3.1", lambda scores: scores.exp() / scores.exp().sum(-1, keepdim=True)).right
+
+
+def test_a_check_leaves_the_number_of_threads_as_it_was():
+    threads, seen = torch.get_num_threads(), []
+
+    def answer(scores):
+        seen.append(torch.get_num_threads())
+        return scores.softmax(dim=-1)
+
+    torch.set_num_threads(2)
+    try:
+        check("3.1", answer)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_given_bug_is_not_named_but_said_to_be_unmended():
@@ -265,6 +311,23 @@ def test_model_is_taken_from_a_tuple_and_measured_in_eval(wrap):
     assert verdict.right, verdict
 
 
+def test_training_without_an_end_is_ended_and_the_limit_said(monkeypatch):
+    monkeypatch.setattr(sys.modules["course_lib.exercises.check"], "TARGET_SECONDS", 0.6)
+
+    def train_for_ever():
+        model = torch.nn.Linear(7, 7)
+        optimizer = torch.optim.Adam(model.parameters())
+        while True:
+            optimizer.zero_grad()
+            model(torch.randn(3, 7)).square().mean().backward()
+            optimizer.step()
+
+    verdict = check("3.6", train_for_ever, **SIGNALS)
+    text = repr(verdict)
+    assert verdict.state == "endless" and "ended after 0.01 minutes, the time limit" in text
+    assert "in train_for_ever, line" in text
+
+
 def test_model_in_place_of_the_function_is_said_in_words():
     with pytest.raises(TypeError, match="the function itself, not the model"):
         check("3.6", torch.nn.Linear(7, 7), **SIGNALS)
@@ -286,6 +349,19 @@ def test_mask_to_be_added_is_named_and_not_made_boolean():
     text = repr(check("3.2", added))
     assert "A mask to be added." in text and "return the comparison itself" in text and ".bool()" not in text
     assert ".bool()" in repr(check("3.2", lambda *counts: find("3.2").reference(*counts).int()))
+
+
+def test_rows_of_a_tensor_stand_one_below_another():
+    lines = shown(["x"], [torch.tensor([[1.5, 2.5], [3.5, 4.5]])]).splitlines()
+    assert lines == ["x = tensor([[1.5, 2.5],", "            [3.5, 4.5]])"]
+
+
+def test_pairs_of_numbers_are_shown_whole_and_without_digits_that_say_nothing():
+    case = next(case for case in draw(find("7.2"), torch.Generator()) if case.what == "a single pair")
+    wrong = examine(find("7.2"), lambda pieces: (7, 9), [case])
+    ((pair, _),) = case.arguments[0].items()
+    assert f"It returned (7, 9); expected is {pair}." in repr(wrong)
+    assert "It returned 6; expected is 6.283185307." in repr(check("5.1", lambda d_model, base=1e4: 6))
 
 
 def test_right_result_in_a_later_place_is_pointed_out():

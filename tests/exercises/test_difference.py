@@ -98,3 +98,7 @@ def test_numbers_and_sets_that_differ():
 def test_of_several_results_the_one_that_differs_is_shown():
     found = difference((X, X + 1), (X, X), 1e-4, "title")
     assert "6 of 6" in found.words
+
+
+def test_large_counts_as_floats_stay_exact():
+    assert conform(2.0**24 + 1, 0) == 2**24 + 1

@@ -27,14 +27,14 @@ def test_nothing_is_solved_at_first_and_nothing_is_written(file):
 def test_below_the_table_stands_what_it_means_and_where_it_is_kept(file):
     view = shown()
     last = repr(view).splitlines()[-1]
-    assert "✓ is solved" in last and "· is still to come" in last and "without a check are not listed" in last
+    assert "✓ is solved" in last and "○ is still to come" in last and "without a check are not listed" in last
     assert str(file) in last and html.escape(last) in view._repr_html_()
 
 
 def test_what_is_solved_is_kept(file):
     assert note_solved("3.2") == note_solved("1.1") == note_solved("3.2") == ""
     assert set(json.loads(file.read_text())["solved"]) == {"1.1", "3.2"}
-    assert "✓ 3.2" in repr(shown()) and "· 3.1" in repr(shown())
+    assert "✓\u00a03.2" in repr(shown()) and "○\u00a03.1" in repr(shown())
     assert "1 of 6" in shown()._repr_html_()
     assert [path.name for path in file.parent.iterdir()] == ["progress.json"]  # no temporary file is left
 
