@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 2 * 1024**3  # bytes of memory that a chapter may take
 # Of the repository a chapter needs these.
-NEEDED = ("course_lib", "notebooks", "pyproject.toml")
+NEEDED = ("course_lib", "notebooks", "book/results", "pyproject.toml")
 NOBODY = 65534
 NAMES = ("random-order", "twice", "no-network", "new-home", "non-root", "odd-path")
 
