@@ -187,6 +187,7 @@ def main():
     chapters = [name for name in chapters if name.startswith(tuple(arguments.only))]
     failed = not chapters
     for python in arguments.python or [sys.executable]:
+        python = os.path.abspath(shutil.which(python) or python)  # it is started in another folder
         if not (number := version(python)):
             print(f"LEFT OUT  {python}: it lacks torch, nbclient or jupytext, or is no Python", flush=True)
             continue
