@@ -198,7 +198,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="where to show it (default 8000)")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    html = build(arguments.output.resolve())
+    try:
+        html = build(arguments.output.resolve())
+    except OSError as error:  # a disk that is full or read-only, most of all
+        sys.exit(f"The book could not be built: {error}")
     size = sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) / 1e6
     print(f"{html}/index.html  {time.perf_counter() - start:.0f} s  {size:.0f} MB", flush=True)
     if arguments.pdf:

@@ -17,10 +17,11 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
         raise IsADirectoryError(f"{path} is a folder; give the path of a file in it")
     # Clones, since safetensors refuses weights that share memory, as tied embeddings do.
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        os.close(handle)
         save_file(weights, temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in an error of its own
@@ -28,7 +29,8 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
             f"{path} cannot be written: is the disk full or read-only? ({error}) What was there is as it was"
         ) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def load_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
@@ -63,8 +65,10 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike) -> None:
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """Read all tensors of a safetensors file; nothing in such a file can be executed.
 
-    Raises FileNotFoundError, or ValueError for a file that is damaged or of another kind.
+    Raises FileNotFoundError, PermissionError, or ValueError for a file that is damaged or of another kind.
     """
+    with open(path, "rb"):  # safetensors says of a file that may not be read that there is none
+        pass
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open cannot be iterated over)

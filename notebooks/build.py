@@ -96,7 +96,8 @@ def execute(notebook, folder):
             )
         except CellExecutionError as error:
             arrows = [line for line in ANSI.sub("", error.traceback).splitlines() if line.startswith("--")]
-            line = next((line for line in arrows if line.startswith("---->")), "").lstrip("-> 0123456789")
+            line = next((line for line in arrows if line.startswith("---->")), "")
+            line = re.sub(r"^-+> *\d+ ", "", line)
             raise ChapterFailed(f"cell {running + 1}: {line}\n{error.ename}: {error.evalue}") from error
         except CellTimeoutError as error:
             raise ChapterFailed(f"cell {running + 1} took longer than {LONGEST_CELL} seconds") from error
@@ -214,7 +215,7 @@ def main(only=""):
         start = time.perf_counter()
         try:
             target = build(source)
-        except ChapterFailed as error:
+        except (ChapterFailed, OSError) as error:
             failed = True
             print(
                 f"{source.stem}, {error}\n{source.stem}.ipynb is left as it was.", file=sys.stderr, flush=True

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import jaxtyping
@@ -41,6 +42,34 @@ def pytest_configure(config):
     # In a namespace of its own, so that a chapter cannot lean on a name from here.
     (startup / "no_network.py").write_text(f"exec({guard!r}, {{}})\n", encoding="utf-8")
     os.environ["IPYTHONDIR"] = settings
+
+
+@pytest.fixture
+def locked():
+    """A folder, and a context in which nothing in it can be written."""
+    if os.name == "nt":
+        pytest.skip("folders are locked on Unix")
+
+    @contextmanager
+    def lock():
+        inside = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+        me = os.geteuid()
+        for path in inside:
+            path.chmod(0o555)
+        if me == 0:  # nothing is locked for root, who therefore becomes nobody for a while
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(me)
+            for path in inside:
+                path.chmod(0o755)
+
+    # Not tmp_path, which nobody may enter.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder, lock
 
 
 @pytest.fixture

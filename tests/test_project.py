@@ -183,7 +183,9 @@ def test_workflows_run_what_there_is():
         assert set(re.findall(r"make ([a-z-]+)", text)) <= make_targets(read("Makefile"))
         modules = re.findall(r"-m ((?:book|course_lib)[\w.]*)", text)
         assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules)
-    assert ".[lab,test,book]" in commands["newest"] and "constraint" not in commands["newest"]
+    newest, audit = commands["newest"].split("pip install pip-audit\n")
+    assert ".[lab,test,book]" in newest and "constraint" not in newest
+    assert "--strict" in audit and "--requirement constraints.txt" in audit
 
 
 def test_the_newest_releases_are_tried_once_a_week():

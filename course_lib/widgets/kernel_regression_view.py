@@ -6,7 +6,7 @@ import numpy as np
 
 from course_lib.widgets.arrays import as_array
 from course_lib.widgets.output import View
-from course_lib.widgets.picture import draw, heat
+from course_lib.widgets.picture import draw, heat, visible
 
 MAX_POINTS = 200
 _MOST_ROWS = 9
@@ -91,8 +91,8 @@ def kernel_regression_view(
         left.plot(queries, np.where(answered, estimates, np.nan), color="#0a6660")
         left.plot(keys, values, "o", color="#7b857f", markersize=3)
         left.set_title(f"{name} kernel, width {width:g}", fontsize=9)
-        left.set_xlabel(xlabel, fontsize=8)
-        left.set_ylabel(ylabel, fontsize=8)
+        left.set_xlabel(xlabel and visible(xlabel), fontsize=8, parse_math=False)
+        left.set_ylabel(ylabel and visible(ylabel), fontsize=8, parse_math=False)
         left.tick_params(labelsize=8)
         heat(other, weights, title="weights: queries down, keys across", vmin=0)
 

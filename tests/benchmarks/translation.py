@@ -20,6 +20,7 @@ import os
 import platform
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -106,11 +107,19 @@ def keep(run: dict, path: Path) -> None:
 
 
 def write_json(content: dict, path: Path) -> None:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the file whole or not at all; end with a sentence where it cannot be written."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        sys.exit(
+            f"{path} cannot be written: is the disk full or read-only? ({error}) What was there is as it "
+            f"was, and the result is printed above."
+        )
 
 
 def make(model: str, source_vocabulary: Vocabulary, target_vocabulary: Vocabulary) -> torch.nn.Module:

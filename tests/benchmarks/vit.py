@@ -13,7 +13,6 @@ when a step takes more than 1.05 times as long as PyTorch's.
 import argparse
 import datetime
 import json
-import os
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
-from translation import describe_machine
+from translation import describe_machine, write_json
 
 from course_lib.data.images import LabeledImages, load_images
 from course_lib.models.vit import ViT, ViTConfig
@@ -189,14 +188,6 @@ def compare_steps(rounds: int) -> dict:
     return {"seconds": seconds, "ratio": seconds["course_lib"] / seconds["torch.nn"]}
 
 
-def keep(result: dict, path: Path) -> None:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5.0, help="training time (default 5)")
@@ -240,7 +231,7 @@ def main() -> None:
         "step": compare_steps(arguments.rounds),
     }
     print(json.dumps(result, indent=2, ensure_ascii=False))
-    keep(result, arguments.output)
+    write_json(result, arguments.output)
     if arguments.check and (accuracy < LOWEST_ACCURACY or result["step"]["ratio"] > LARGEST_RATIO):
         sys.exit("a bound was missed")
 

@@ -1,12 +1,14 @@
 """A stored chapter becomes a page: links, folds, labels, alternative texts, views without their scripts."""
 
 import nbformat
+import numpy as np
 import pytest
 
 from book.generate import chapters, views
 from book.generate.prose import in_prose, plain
 from course_lib.widgets import attention_map
 from course_lib.widgets.bundle import script
+from tests.widgets.hostile_labels import HOSTILE
 
 TERMS = {"query": "query", "queries": "query", "beam search": "beam search"}
 
@@ -165,6 +167,15 @@ def test_views_of_one_kind_share_a_file():
     for cell in notebook.cells[1:]:
         html = cell.outputs[0].data["text/html"]
         assert html.startswith(f'<script src="../_static/views/{scripts[0].file}"></script>\n<div')
+
+
+def test_hostile_words_of_a_view_end_nothing_in_a_page():
+    words = HOSTILE
+    hostile = attention_map(np.eye(len(words)), words, title="".join(words))
+    page, _ = views.in_page(hostile._repr_html_(), "../")
+    plain, _ = views.in_page(a_view(), "../")
+    for tag in ("<script", "</script", "<svg", "<b>", "<img"):
+        assert page.lower().count(tag) == plain.lower().count(tag), tag
 
 
 def test_a_view_of_another_form_is_refused():

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -260,3 +261,11 @@ def test_run_times_belong_to_chapters():
         == "Measured: 7 seconds, on a machine with 2 cores (Abacus)."
     )
     assert build.run_time(None) is None
+
+
+def test_a_book_that_cannot_be_written_is_told(locked, monkeypatch):
+    folder, lock = locked
+    monkeypatch.setattr(sys, "argv", ["build.py", "--output", str(folder / "_build")])
+    with lock(), pytest.raises(SystemExit, match="The book could not be built: ") as caught:
+        build.main()
+    assert str(folder) in str(caught.value)

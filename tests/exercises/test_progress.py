@@ -2,8 +2,6 @@
 
 import html
 import json
-import os
-import stat
 
 import pytest
 
@@ -80,14 +78,20 @@ def test_a_file_that_cannot_be_read_is_left_and_said_so(file):
     assert file.is_dir()
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a folder that refuses to be written")
-def test_a_folder_that_cannot_be_written_is_said_so(file):
-    file.parent.mkdir()
-    file.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    try:
-        assert "could not be kept" in note_solved("1.1")
-    finally:
-        file.parent.chmod(stat.S_IRWXU)
+@pytest.mark.parametrize("place", ["progress.json", "new/progress.json"])
+def test_a_folder_that_cannot_be_written_is_said_so(locked, place, monkeypatch):
+    folder, lock = locked
+    file = folder / place
+    monkeypatch.setenv(FILE_VARIABLE, str(file))
+    if file.parent == folder:
+        note_solved("1.1")
+    before = file.read_bytes() if file.exists() else None
+    with lock():
+        note = note_solved("1.2")
+        assert "1.1" in repr(shown())
+    assert note.startswith("Your progress could not be kept") and str(file.parent) in note
+    assert (file.read_bytes() if file.exists() else None) == before
+    assert list(folder.iterdir()) == ([] if before is None else [file])
 
 
 def test_a_write_that_fails_leaves_the_old_file(file, monkeypatch):

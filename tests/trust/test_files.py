@@ -1,5 +1,6 @@
 """Files from outside, damaged in every way: refused in clear words, nothing executed, nothing lost."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -17,11 +18,13 @@ import pytest
 import torch
 from torch import nn
 
+import notebooks.build as notebook_build
 from course_lib.checkpoints import load_checkpoint, save_checkpoint
 from course_lib.data import download
 from course_lib.data.download import DataFile, DataUnavailable, fetch
 from course_lib.exercises.progress import FILE_VARIABLE, note_solved
 from course_lib.pretrained import load_gpt2
+from tests.benchmarks.translation import write_json
 
 CONTENT = bytes(range(256)) * 41 + b"the end"
 
@@ -137,6 +140,28 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("place", ["model.safetensors", "new/model.safetensors"])
+def test_a_read_only_folder_is_told_and_the_old_checkpoint_stays(locked, place):
+    folder, lock = locked
+    before = saved(folder).read_bytes()
+    with lock(), pytest.raises(OSError, match="is the disk full or read-only") as caught:
+        save_checkpoint(make_model(1), folder / place)
+    assert str(folder / place) in str(caught.value)
+    assert os.listdir(folder) == ["model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_in_a_read_only_folder_is_read_and_one_that_may_not_be_is_told(locked):
+    folder, lock = locked
+    path = saved(folder)
+    path.chmod(0o644)
+    with lock():
+        load_checkpoint(make_model(1), path)
+    path.chmod(0)
+    with lock(), pytest.raises(PermissionError, match=r"model\.safetensors"):
+        load_checkpoint(make_model(1), path)
+
+
 # ------------------------------------------------------------------------------------------- data
 
 
@@ -197,6 +222,72 @@ def test_a_pickle_among_the_data_is_not_run(cache, tmp_path):
     with pytest.raises(DataUnavailable):
         fetch(record(), download=False)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("there", [None, b"damaged"], ids=["nothing", "damaged"])
+def test_a_read_only_cache_is_told_from_a_broken_network(locked, monkeypatch, there):
+    """Nothing is asked of the network before there is a place for the answer."""
+    folder, lock = locked
+    monkeypatch.delenv(download.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(download, "cache_folder", lambda: folder)
+    path = folder / "toy" / "numbers.gz"
+    if there is not None:
+        path.parent.mkdir()
+        path.write_bytes(there)
+    with lock(), pytest.raises(DataUnavailable, match="cannot be written: is it read-only or full") as caught:
+        fetch(record())
+    assert str(folder) in str(caught.value)
+    assert (path.read_bytes() if path.exists() else None) == there
+
+
+def test_a_read_only_cache_is_read(locked, monkeypatch):
+    folder, lock = locked
+    monkeypatch.delenv(download.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(download, "cache_folder", lambda: folder)
+    (folder / "toy").mkdir()
+    (folder / "toy" / "numbers.gz").write_bytes(gzip.compress(CONTENT))
+    with lock():
+        assert fetch(record()) == CONTENT
+
+
+# ---------------------------------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize("place", ["results.json", "new/results.json"])
+def test_results_that_cannot_be_written_are_told_and_the_old_ones_stay(locked, place):
+    folder, lock = locked
+    write_json({"old": True}, folder / "results.json")
+    with lock(), pytest.raises(SystemExit, match="is the disk full or read-only") as caught:
+        write_json({"old": False}, folder / place)
+    assert str(folder / place) in str(caught.value)
+    assert json.loads((folder / "results.json").read_text()) == {"old": True}
+    assert os.listdir(folder) == ["results.json"]
+
+
+def test_results_that_find_the_disk_full_leave_nothing_half_written(tmp_path, monkeypatch):
+    def half(path, text, encoding):
+        path.write_bytes(text.encode(encoding)[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_json({"old": True}, tmp_path / "results.json")
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(SystemExit, match="No space left"):
+        write_json({"old": False}, tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_bytes()) == {"old": True}
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_a_notebook_that_cannot_be_written_is_told_and_the_old_one_stays(locked, monkeypatch, capsys):
+    folder, lock = locked
+    (folder / "01_small.py").write_text("# %%\n1\n")
+    (folder / "01_small.ipynb").write_text("old")
+    monkeypatch.setattr(notebook_build, "execute", lambda notebook, folder: None)
+    monkeypatch.setattr(notebook_build, "chapters", lambda: [folder / "01_small.py"])
+    with lock(), pytest.raises(SystemExit) as caught:
+        notebook_build.main()
+    told = capsys.readouterr().err
+    assert caught.value.code is True and "01_small.ipynb is left as it was" in told
+    assert str(folder / "01_small.ipynb") in told and (folder / "01_small.ipynb").read_text() == "old"
 
 
 # --------------------------------------------------------------------------------------- progress

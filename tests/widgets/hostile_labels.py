@@ -8,7 +8,7 @@ HOSTILE = [
     "\n",
     "שלום",
     "x" * 60,
-    "a&b\"']]>",
+    "a&b\"']]><svg onload=alert(1)>",
     "\u202eevil",
     "\x00\x1b\ufffe\ud800",
     "$x^{",

@@ -186,7 +186,7 @@ def run_all(page):
     asked = []
     # A run that is asked for before the kernel listens is dropped without a word: then it is asked for again.
     for _ in range(6):
-        # One dialog may wait behind another: on a slow machine the notebook and the run both ask for a kernel.
+        # One dialog may wait behind another: on a slow machine notebook and run both ask for a kernel.
         while dialog.count():
             asked.append(dialog.first.inner_text())
             assert len(asked) < 20, f"JupyterLab keeps asking: {asked}"
