@@ -9,6 +9,12 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>&#|$~^:@!()])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
+def fenced(text: str, kind: str = "text") -> str:
+    """Return a fenced block that nothing in the text can end, since its fence is the longest."""
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
+    return f"{fence}{kind}\n{text}\n{fence}\n"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> str:
     """Return a table of finished cells; columns from number `right` on are set to the right."""
     right = len(head) if right is None else right
@@ -23,8 +29,13 @@ def join(words: Sequence[str], last: str = " and ") -> str:
 
 def provenance(machine: dict, date: str, command: str) -> str:
     """Say on which machine, when, and by which command a result was found."""
-    words = (
-        f"{machine['processor']}, {machine['threads']} threads on {machine['cores']} cores, "
+    return f"{escape(on_machine(machine))}:\n\n{fenced(f'{date[:10]}  {command}')}"
+
+
+def on_machine(machine: dict) -> str:
+    """Name a machine and what ran on it, as plain text."""
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    return (
+        f"{machine['processor']}, {threads} on {machine['cores']} cores, "
         f"Python {machine['python']}, PyTorch {machine['torch']}"
     )
-    return f"{escape(words)}:\n\n```text\n{date[:10]}  {command}\n```\n"
