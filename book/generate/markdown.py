@@ -9,10 +9,22 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>&#|$~^:@!()])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
+def code(text: str) -> str:
+    """Return text as code within a line."""
+    line = " ".join(text.split())
+    fence, space = backticks(line), " " if "`" in line else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
 def fenced(text: str, kind: str = "text") -> str:
-    """Return a fenced block that nothing in the text can end, since its fence is the longest."""
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
+    """Return text as a block of its own, to be shown as it is."""
+    fence = backticks(text, 3)
     return f"{fence}{kind}\n{text}\n{fence}\n"
+
+
+def backticks(text: str, least: int = 1) -> str:
+    """More backticks than the text has in a row, so that nothing in it ends what they enclose."""
+    return "`" * max(least, *(len(run) + 1 for run in ["", *re.findall("`+", text)]))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> str:

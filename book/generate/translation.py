@@ -7,7 +7,7 @@ from statistics import mean
 import matplotlib
 import matplotlib.figure
 
-from book.generate.markdown import escape, fenced, join, on_machine, table
+from book.generate.markdown import code, escape, fenced, join, on_machine, table
 
 NAMES = {
     "without attention": "recurrent, without attention",
@@ -159,7 +159,7 @@ def signatures(runs: list[dict]) -> str:
         "The last columns are BLEU. *Tokenized* compares lower-cased tokens as the course's tokenizer cuts "
         "them, the form in which the tutorial gives its figures. *Detokenized* is sacrebleu's standard on "
         "plain text, lower-cased too, since the models write no capitals. The signatures:\n",
-        *(f"- {form}: {join([f'`{signature}`' for signature in sorted(found[form])])}" for form in FORMS),
+        *(f"- {form}: {join([code(text) for text in sorted(found[form])])}" for form in FORMS),
     ]
     if beams:
         lines.append(f"- beam: {join(sorted(beams))}")
