@@ -285,7 +285,7 @@ def test_in_colab_the_first_cell_installs_the_course():
     notebook = STORED[0].notebook
     made = colab.with_first_cell(notebook, ADDRESS)
     nbformat.validate(made)
-    assert f"%pip install --quiet git+{ADDRESS}" in made.cells[0].source
+    assert f"!git clone --quiet --depth 1 {ADDRESS} course\n" in made.cells[0].source
     assert made.cells[1:] == notebook.cells and len(notebook.cells) == len(made.cells) - 1
     again = colab.with_first_cell(made, ADDRESS + "2")
     assert len(again.cells) == len(made.cells) and ADDRESS + "2" in again.cells[0].source
