@@ -184,6 +184,7 @@ def test_workflows_run_what_there_is():
         modules = re.findall(r"-m ((?:book|course_lib)[\w.]*)", text)
         assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules)
     assert ".[lab,test,book]" in commands["newest"] and "constraint" not in commands["newest"]
+    assert '-m "not trust"' in commands["newest"]  # they install what constraints.txt names
 
 
 def test_the_newest_releases_are_tried_once_a_week():
