@@ -23,6 +23,7 @@ import yaml
 from jupyter_book.cli.main import main as jupyter_book
 
 from book.generate import chapters, claims, glossary, icons, library, pdf, proofs, references, results, views
+from book.generate.markdown import escape
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -69,7 +70,7 @@ def put_together(source: Path, address: str | None) -> None:
     scripts: dict[str, views.Script] = {}
     for chapter in stored:
         measured = run_time(run_times.get(chapter.slug))
-        notebook, used = chapters.page(chapter, numbers, glossary.terms(entries), measured)
+        notebook, used = chapters.page(chapter, numbers, glossary.terms_in(chapter.number, entries), measured)
         write(source / f"notebooks/{chapter.slug}.ipynb", nbformat.writes(notebook))
         scripts |= {script.file: script for script in used}
 
@@ -167,7 +168,7 @@ def run_time(measured: dict | None) -> str | None:
         return None
     return (
         f"Measured: {measured['seconds']:.0f} seconds, on a machine with {measured['cores']} cores "
-        f"({measured['processor']})."
+        f"({escape(measured['processor'])})."
     )
 
 

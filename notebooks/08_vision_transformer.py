@@ -779,8 +779,8 @@ for name, values in candidates.items():
 # In few. (The first line says only that the table is right: what hurts agrees with itself.) In a single
 # picture the patch with the most weight is not, as a rule, the one that matters most, and over all patches
 # the two orders have nearly nothing to do with each other. And by the last column you could not tell: what
-# has the most weight lies on the disc about as often as what hurts most. So for the question "which part of *this* picture made the answer", cover
-# and see. Attention is a hint where to begin.
+# has the most weight lies on the disc about as often as what hurts most. So for the question "which part of
+# *this* picture made the answer", cover and see. Attention is a hint where to begin.
 #
 # ## 8.8 Right for the wrong reason
 #

@@ -1,6 +1,5 @@
 """Bad calls of the positions: each must name what was wrong, and what was expected."""
 
-import numpy as np
 import pytest
 import torch
 

@@ -185,6 +185,7 @@ def test_workflows_run_what_there_is():
         assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules)
     newest, audit = commands["newest"].split("pip install pip-audit\n")
     assert ".[lab,test,book]" in newest and "constraint" not in newest
+    assert '-m "not trust"' in newest  # they install what constraints.txt names
     assert "--strict" in audit and "--requirement constraints.txt" in audit
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from book.generate.chapters import Chapter, cell_label
-from book.generate.markdown import escape
+from book.generate.markdown import escape, fenced
 
 HEAD = """\
 # The claims, checked
@@ -65,7 +65,7 @@ def chapter_heading(number: int, chapters: Sequence[Chapter]) -> str:
 
 
 def entry_text(name: str, entry: dict, cells: Sequence) -> str:
-    parts = [f"({name.lower()})=\n### {name}\n", f"{entry['claim']}.\n"]
+    parts = [f"({name.lower()})=\n### {name}\n", f"{escape(entry['claim'])}.\n"]
     if not cells:
         return "\n".join([*parts, "*To come.*\n"])
     for number, cell in enumerate(cells, start=1):
@@ -73,7 +73,7 @@ def entry_text(name: str, entry: dict, cells: Sequence) -> str:
         parts.append(f"[{words}](#{cell_label(name, number)}):\n")
         parts.append(found(name, printed(cell)))
     if note := entry.get("note"):
-        parts.append(f"{note}\n")
+        parts.append(f"{escape(note)}\n")
     return "\n".join(parts)
 
 
@@ -89,7 +89,7 @@ def found(name: str, text: str) -> str:
     """
     if not text.strip():
         raise ValueError(f"the cell that shows {name} prints nothing: a claim needs a number.")
-    listing = f"```text\n{text}\n```\n"
+    listing = fenced(text)
     if len(text.splitlines()) <= LONGEST:
         return listing
-    return f"````{{dropdown}} {escape(text.strip().splitlines()[0])} …\n{listing}````\n"
+    return fenced(listing, f"{{dropdown}} {escape(text.strip().splitlines()[0])} …")

@@ -1,4 +1,6 @@
-"""A first cell for Colab: it installs the course, whose address the book's settings hold.
+"""A first cell for Colab: it fetches and installs the course, whose address the book's settings hold.
+
+A chapter may read the benchmarks' results beside it, so the whole repository is fetched, and worked in.
 
     python -m book.generate.colab          put it into every notebook of this working copy
 
@@ -17,7 +19,9 @@ CELL = """\
 import importlib.util
 
 if importlib.util.find_spec("course_lib") is None:
-    %pip install --quiet git+{address}"""
+    !git clone --quiet --depth 1 {address} course
+    %pip install --quiet ./course
+    %cd -q course/notebooks"""
 ID = "install-in-colab"
 
 

@@ -3,6 +3,7 @@
 KaTeX stands in assets/katex, unchanged, so that a page asks no other host for anything.
 """
 
+import html
 import re
 
 from docutils import nodes
@@ -60,6 +61,12 @@ def leave_out_thebe(app: Sphinx, pagename: str, templatename: str, context: dict
         ]
 
 
+def escape_title(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Escape the title that the theme writes for print as it is, whatever stands in it."""
+    if "pagetitle" in context:
+        context["pagetitle"] = html.escape(context["pagetitle"])
+
+
 def is_formula(node: nodes.Node) -> bool:
     return isinstance(node, nodes.math | nodes.math_block)
 
@@ -68,5 +75,6 @@ def setup(app: Sphinx) -> dict:
     app.add_html_math_renderer("katex", (visit_inline, None), (visit_display, None))
     app.connect("doctree-read", number_equations)
     app.connect("html-page-context", load_katex)
-    app.connect("html-page-context", leave_out_thebe, priority=900)
+    app.connect("html-page-context", leave_out_thebe, priority=900)  # after Jupyter Book and the theme
+    app.connect("html-page-context", escape_title, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

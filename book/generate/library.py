@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from book.generate.markdown import escape
+from book.generate.markdown import escape, fenced
 
 HEAD = """\
 # The library
@@ -17,7 +17,7 @@ These pages are made from its docstrings. A module imports only from those above
 # From the ground up, as a learner meets them; what is not named here follows in the order of the alphabet.
 ORDER = ["attention", "positions", "layers", "models", "decoding", "data", "metrics", "batches", "training"]
 WIDTH = 88
-_ARGUMENTS = re.compile(r"^(?!Sources?:|Raises:|Shapes:)(\w+(?:, \w+)*|`\w+`): ")
+_ARGUMENTS = re.compile(r"^(?!Sources?:|Raises:|Shapes:|Axes:)(\w+(?:, \w+)*|`\w+`): ")
 
 
 def modules(library: Path) -> list[Path]:
@@ -74,12 +74,12 @@ def page(path: Path, library: Path) -> str:
         # Labels are in small letters, where a class may have the name of a function.
         kind = "class-" if isinstance(node, ast.ClassDef) else ""
         parts.append(f"({name.lower().replace('.', '-')}-{kind}{node.name.lower()})=\n## `{node.name}`\n")
-        parts.append(f"```python\n{signature(node)}\n```\n")
+        parts.append(fenced(signature(node), "python"))
         parts.append(docstring(ast.get_docstring(node)))
         if isinstance(node, ast.ClassDef):
             for method in public(node):
                 parts.append(f"### `{node.name}.{method.name}`\n")
-                parts.append(f"```python\n{signature(method)}\n```\n")
+                parts.append(fenced(signature(method), "python"))
                 parts.append(docstring(ast.get_docstring(method)))
     return "\n".join(parts)
 
@@ -140,9 +140,9 @@ def docstring(text: str) -> str:
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         lines = paragraph.splitlines()
         if all(line.startswith("    ") for line in lines):
-            parts.append(f"```text\n{inspect.cleandoc(paragraph)}\n```\n")
+            parts.append(fenced(inspect.cleandoc(paragraph)))
         elif is_equation(paragraph) or is_columns(lines):
-            parts.append(f"```text\n{paragraph}\n```\n")
+            parts.append(fenced(paragraph))
         else:
             parts += [f"{part}\n" for part in sentences(lines)]
     return "\n".join(parts)

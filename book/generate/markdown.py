@@ -9,6 +9,24 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>&#|$~^:@!()])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
+def code(text: str) -> str:
+    """Return text as code within a line."""
+    line = " ".join(text.split())
+    fence, space = backticks(line), " " if "`" in line else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def fenced(text: str, kind: str = "text") -> str:
+    """Return text as a block of its own, to be shown as it is."""
+    fence = backticks(text, 3)
+    return f"{fence}{kind}\n{text}\n{fence}\n"
+
+
+def backticks(text: str, least: int = 1) -> str:
+    """More backticks than the text has in a row, so that nothing in it ends what they enclose."""
+    return "`" * max(least, *(len(run) + 1 for run in ["", *re.findall("`+", text)]))
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: int | None = None) -> str:
     """Return a table of finished cells; columns from number `right` on are set to the right."""
     right = len(head) if right is None else right
@@ -23,8 +41,13 @@ def join(words: Sequence[str], last: str = " and ") -> str:
 
 def provenance(machine: dict, date: str, command: str) -> str:
     """Say on which machine, when, and by which command a result was found."""
-    words = (
-        f"{machine['processor']}, {machine['threads']} threads on {machine['cores']} cores, "
+    return f"{escape(on_machine(machine))}:\n\n{fenced(f'{date[:10]}  {command}')}"
+
+
+def on_machine(machine: dict) -> str:
+    """Name a machine and what ran on it, as plain text."""
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    return (
+        f"{machine['processor']}, {threads} on {machine['cores']} cores, "
         f"Python {machine['python']}, PyTorch {machine['torch']}"
     )
-    return f"{escape(words)}:\n\n```text\n{date[:10]}  {command}\n```\n"

@@ -37,13 +37,15 @@ def missing(path: Path, chapters: Sequence[Chapter]) -> set[str]:
 def order(item: tuple[str, Entry]) -> tuple:
     key, entry = item
     authors = [" ".join(person.last_names) for person in entry.persons.get("author", [])]
-    return [name.lower() for name in authors[:1]], entry.fields.get("year", ""), key
+    return [without_braces(name).lower() for name in authors[:1]], entry.fields.get("year", ""), key
 
 
 def line(key: str, entry: Entry, chapters: Sequence[Chapter]) -> str:
     for needed in ("title", "year", "url"):
         if needed not in entry.fields:
             raise ValueError(f"references.bib: {key} has no {needed}.")
+    if not re.fullmatch(r"https?://[^\s()<>]+", entry.fields["url"]):
+        raise ValueError(f"references.bib: the url of {key} is not one that a link can hold.")
     if not entry.persons.get("author"):
         raise ValueError(f"references.bib: {key} has no author.")
     names = [
@@ -51,11 +53,13 @@ def line(key: str, entry: Entry, chapters: Sequence[Chapter]) -> str:
         for person in entry.persons["author"]
     ]
     shown = join(names) if len(names) <= 4 else f"{names[0]} and others"
-    title = entry.fields["title"].replace("{", "").replace("}", "")
     place = entry.fields.get("booktitle") or entry.fields.get("journal") or entry.fields.get("note", "")
-    text = f"{escape(shown)} ({entry.fields['year']}). [{escape(title)}]({entry.fields['url']})."
-    if place:
-        text += f" *{escape(place)}*."
+    who, year, title, where = (
+        escape(without_braces(part)) for part in (shown, entry.fields["year"], entry.fields["title"], place)
+    )
+    text = f"{who} ({year}). [{title}]({entry.fields['url']})."
+    if where:
+        text += f" *{where}*."
     citing = [
         f"[{chapter.number}](#chapter-{chapter.number})"
         for chapter in chapters
@@ -64,3 +68,8 @@ def line(key: str, entry: Entry, chapters: Sequence[Chapter]) -> str:
     if citing:
         text += f" Cited in {'chapter' if len(citing) == 1 else 'chapters'} {join(citing)}."
     return text
+
+
+def without_braces(text: str) -> str:
+    """Text without BibTeX's braces, which say what is one name, or keep its capitals."""
+    return text.replace("{", "").replace("}", "")

@@ -7,7 +7,7 @@ from statistics import mean
 import matplotlib
 import matplotlib.figure
 
-from book.generate.markdown import escape, join, table
+from book.generate.markdown import code, escape, fenced, join, on_machine, table
 
 NAMES = {
     "without attention": "recurrent, without attention",
@@ -159,7 +159,7 @@ def signatures(runs: list[dict]) -> str:
         "The last columns are BLEU. *Tokenized* compares lower-cased tokens as the course's tokenizer cuts "
         "them, the form in which the tutorial gives its figures. *Detokenized* is sacrebleu's standard on "
         "plain text, lower-cased too, since the models write no capitals. The signatures:\n",
-        *(f"- {form}: {join([f'`{signature}`' for signature in sorted(found[form])])}" for form in FORMS),
+        *(f"- {form}: {join([code(text) for text in sorted(found[form])])}" for form in FORMS),
     ]
     if beams:
         lines.append(f"- beam: {join(sorted(beams))}")
@@ -187,17 +187,13 @@ def provenance(runs: list[dict]) -> str:
     """Say on which machine, when, and by which commands."""
     machines = defaultdict(list)
     for run in runs:
-        machine = run["machine"]
-        words = (
-            f"{machine['processor']}, {machine['threads']} threads on {machine['cores']} cores, "
-            f"Python {machine['python']}, PyTorch {machine['torch']}, "
-            f"matrix products in {run['matrix_products'].removeprefix('torch.')}"
-        )
+        products = run["matrix_products"].removeprefix("torch.")
+        words = f"{on_machine(run['machine'])}, matrix products in {products}"
         machines[words].append(f"{run['date'][:10]}  {run['command']}")
     parts = ["### Where, when and how\n"]
     for words, commands in machines.items():
         lines = "\n".join(dict.fromkeys(commands))
-        parts.append(f"{escape(words)}:\n\n```text\n{lines}\n```\n")
+        parts.append(f"{escape(words)}:\n\n{fenced(lines)}")
     return "\n".join(parts)
 
 

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from book.build import on_paper
+
 pytestmark = pytest.mark.browser
 
 AXE = """async (source) => {
@@ -86,6 +88,25 @@ def test_axe_finds_nothing_serious(visit, pages, axe_source, width, scheme):
         page = window.go(name)
         if violations := page.evaluate(AXE, axe_source):
             found[name] = violations
+    assert found == {}
+
+
+# On paper nothing scrolls: what is cut is lost. Between its margins, A4 is 673 pixels wide.
+CUT = """() => [...document.querySelectorAll("#main-content :is(p, li, pre, table, img, div.formula)")]
+  .filter((place) =>
+    place.getBoundingClientRect().right > innerWidth || place.scrollWidth > place.clientWidth + 4)
+  .map((place) => `${place.localName}: ${place.innerText.slice(0, 40)}`)"""
+
+
+def test_nothing_is_cut_on_paper(visit):
+    window = visit(673)
+    found = {}
+    for name in on_paper():
+        page = window.go(f"{name}.html")
+        page.emulate_media(media="print")
+        page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        if cut := page.evaluate(CUT):
+            found[name] = cut
     assert found == {}
 
 

@@ -89,10 +89,26 @@ def test_the_glossary_is_sorted_and_its_words_lead_to_one_entry():
         glossary.terms({"key": {"means": "k", "forms": ["keys"]}, "lock": {"means": "l", "forms": ["Keys"]}})
 
 
-def test_a_glossary_of_another_form_is_refused(tmp_path):
-    (tmp_path / "glossary.yml").write_text("key: {form: keys}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="'key' must say what it means"):
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ("key: {form: keys}", "'key' must say what it means"),
+        ('"<b>key": {means: k}', "'<b>key' must be words"),
+    ],
+)
+def test_a_glossary_of_another_form_is_refused(tmp_path, entry, message):
+    (tmp_path / "glossary.yml").write_text(entry + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
         glossary.read_glossary(tmp_path / "glossary.yml")
+
+
+def test_a_word_leads_nowhere_in_a_chapter_that_uses_it_for_something_else():
+    entries = {"key": {"means": "k", "forms": ["keys"], "but_not_in": [7]}, "lock": {"means": "l"}}
+    assert glossary.terms_in(7, entries) == {"lock": "lock"}
+    assert glossary.terms_in(6, entries) == {"key": "key", "keys": "key", "lock": "lock"}
+    numbers = {chapter.number for chapter in STORED}
+    for entry in glossary.read_glossary(ROOT / "book" / "glossary.yml").values():
+        assert set(entry.get("but_not_in", [])) <= numbers
 
 
 def test_every_source_that_a_chapter_links_to_is_in_the_bibliography(tmp_path):
@@ -127,6 +143,31 @@ def test_an_incomplete_reference_is_named(tmp_path, lost):
     (tmp_path / "references.bib").write_text(f"@misc{{bee2020, {body}}}", encoding="utf-8")
     with pytest.raises(ValueError, match=f"bee2020 has no {lost}"):
         references.page(tmp_path / "references.bib", [])
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "https://example.org/a)b", "https://a.org/<b>"])
+def test_an_address_that_no_link_can_hold_is_named(tmp_path, url):
+    fields = f"author = {{A. Bee}}, title = {{T}}, year = {{2020}}, url = {{{url}}}"
+    (tmp_path / "references.bib").write_text(f"@misc{{bee2020, {fields}}}", encoding="utf-8")
+    with pytest.raises(ValueError, match="the url of bee2020"):
+        references.page(tmp_path / "references.bib", [])
+
+
+def test_a_group_stands_in_its_place_without_braces(tmp_path):
+    entries = "".join(
+        f"@misc{{{key}, author = {{{who}}}, title = {{{{T}} of it}}, year = {{2020}}, url = {{https://a.org}}}}\n"
+        for key, who in (("a", "A. Zed"), ("b", "{Hugging Face}"), ("c", "A. Able"))
+    )
+    (tmp_path / "references.bib").write_text(entries, encoding="utf-8")
+    lines = [
+        line for line in references.page(tmp_path / "references.bib", []).splitlines() if line[:2] == "- "
+    ]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "- A. Able",
+        "- Hugging Face",
+        "- A. Zed",
+    ]
+    assert all("[T of it]" in line for line in lines)
 
 
 SOURCE = '''
@@ -245,7 +286,7 @@ def test_in_colab_the_first_cell_installs_the_course():
     notebook = STORED[0].notebook
     made = colab.with_first_cell(notebook, ADDRESS)
     nbformat.validate(made)
-    assert f"%pip install --quiet git+{ADDRESS}" in made.cells[0].source
+    assert f"!git clone --quiet --depth 1 {ADDRESS} course\n" in made.cells[0].source
     assert made.cells[1:] == notebook.cells and len(notebook.cells) == len(made.cells) - 1
     again = colab.with_first_cell(made, ADDRESS + "2")
     assert len(again.cells) == len(made.cells) and ADDRESS + "2" in again.cells[0].source

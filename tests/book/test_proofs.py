@@ -84,7 +84,7 @@ def test_the_summary_is_counted(render):
 
 def test_machine_date_and_command_are_told(render):
     page = render(ROWS)
-    assert "Abacus, 1 threads on 2 cores" in page and "2026-11-21  python -m pytest here" in page
+    assert "Abacus, 1 thread on 2 cores" in page and "2026-11-21  python -m pytest here" in page
     assert "PyTorch 2.13.0 and transformers 5.23.0" in page
 
 

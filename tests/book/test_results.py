@@ -212,7 +212,7 @@ def test_the_section_on_gpt(tmp_path):
     assert cells(page, "60") == ["60", "612,345", "64", "45,679", "2.5", "1.432", "1.599"]
     assert "takes 1.01 times as long" in page and "15.9 times as fast as without: 1.3 seconds" in page
     assert "\n    KING:\n    <b>What</b> ``` say you?\n" in page, "indented: a block of code"
-    assert "Abacus, 1 threads on 2 cores" in page and "2026-11-21  python tests/benchmarks/gpt.py" in page
+    assert "Abacus, 1 thread on 2 cores" in page and "2026-11-21  python tests/benchmarks/gpt.py" in page
 
 
 def test_the_section_on_the_vision_transformer(tmp_path):
