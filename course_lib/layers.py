@@ -89,7 +89,7 @@ class ResidualConnection(nn.Module):
     ) -> Float[Tensor, "batch position d_model"]:
         """Raises ValueError if shapes do not fit, TypeError for dtypes and for a sublayer that is none."""
         _check_dtypes(x=x, weight=self.norm.weight)
-        if x.dim() == 0 or x.shape[-1:] != self.norm.weight.shape:
+        if x.shape[-1:] != self.norm.weight.shape:
             raise ValueError(f"x must be {len(self.norm.weight)} wide, got shape {tuple(x.shape)}")
         if not callable(sublayer):
             raise TypeError(f"sublayer must be a function of x, got {type(sublayer).__name__}")

@@ -112,6 +112,7 @@ def test_company_changes_nothing():
 
 def test_length_penalty_by_hand_and_its_use():
     assert length_penalty(1, 0.6) == 1 and length_penalty(7, 1.0) == 2 and length_penalty(9, 0.0) == 1
+    assert length_penalty(0, 1.0) == 5 / 6 and length_penalty(1, 100.0) == 1  # the least and the most
     lengths = []
     for alpha in (0.0, 3.0):
         lengths.append(
@@ -227,3 +228,11 @@ def test_bad_calls_speak_to_a_learner(unchecked_shapes, options, error, words):
         beam_search(TableModel(0), SOURCE, LENGTHS, **(usual | options))
     with pytest.raises(ValueError, match=r"one sentence, got shape \(3, 1\)"):
         beam_steps(TableModel(0), SOURCE, BOS, EOS)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("wrong", ["source", "lengths"])
+def test_what_holds_no_whole_numbers_is_called_by_its_name(wrong):
+    given = {"source": SOURCE, "lengths": LENGTHS}
+    with pytest.raises(TypeError, match=f"^{wrong} must be a tensor of whole numbers"):
+        beam_search(TableModel(0), **given | {wrong: given[wrong].double()}, bos_id=BOS, eos_id=EOS)
