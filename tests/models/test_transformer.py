@@ -178,8 +178,18 @@ def test_the_target_may_fill_the_positions_and_no_more():
     for position in range(TARGET):
         logits, state = model.step(target[:, position], state, memory)
     assert_close(logits, whole[:, -1])
-    with pytest.raises(ValueError, match="target has 14 positions, but the model has codes for 13"):
+    too_long = "^target has 14 positions, but the model has codes for 13"
+    with pytest.raises(ValueError, match=too_long):
         model.step(target[:, 0], state, memory)
+    with pytest.raises(ValueError, match=too_long):
+        model.decode(torch.cat([target, target[:, :1]], dim=1), memory)
+
+
+def test_every_size_may_be_one():
+    least = {"d_model": 1, "num_heads": 1, "num_blocks": 1, "d_ff": 1, "max_length": 1}
+    model = Transformer(TransformerConfig(1, 1, positions="learned", pad_id=1, **least)).eval()
+    only = torch.zeros(1, 1, dtype=torch.int64)
+    assert model.decode(only, model.encode(only)).shape == (1, 1, 1)
 
 
 def test_memory_and_state_of_a_model_with_other_blocks_are_refused():
