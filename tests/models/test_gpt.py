@@ -257,6 +257,7 @@ def test_the_smallest_model_works(positions, d_model):
     logits, state = model.step(tokens, model.initial_state(1))
     assert_close(logits, model(tokens)[:, 0])
     assert state.shape == (1, 1, 2, 1, 1, d_model)
+    assert model.initial_state(0).shape == (0, 1, 2, 1, 0, d_model)
 
 
 V, T = ValueError, TypeError

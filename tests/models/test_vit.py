@@ -363,6 +363,8 @@ BAD_CALLS = [
     ("image_to_patches(image(2, 3, 16, 21), 3)", V, ["16 by 21 pixels"]),
     ("image_to_patches(image(2, 3, 0, 21), 3)", V, ["0 by 21 pixels"]),
     ("image_to_patches(image(2, 14, 21, 3), 7)", V, ["21 by 3 pixels", "images.permute(0, 3, 1, 2)"]),
+    ("image_to_patches(image(2, 14, 21, 1), 7)", V, ["21 by 1 pixels", "images.permute(0, 3, 1, 2)"]),
+    ("image_to_patches(image(2, 14, 21, 4), 7)", V, ["21 by 4 pixels", "images.permute(0, 3, 1, 2)"]),
     ("image_to_patches(image(2, 3, 21, 0), 3)", V, ["21 by 0 pixels"]),
     ("image_to_patches(image(3, 15, 21), 3)", V, ["(batch, channel, height, width)", "(3, 15, 21)"]),
     ("image_to_patches(image(2, 3, 15, 21).numpy(), 3)", V, ["got ndarray"]),
@@ -412,7 +414,7 @@ def test_bad_calls_speak_to_a_learner(call, error, words):
     assert_refused(call, error, words, globals(), "vit.py", "attention.py")
 
 
-@pytest.mark.parametrize("shape", [(2, 14, 20, 5), (2, 13, 21, 3), (2, 14, 20, 3)])
+@pytest.mark.parametrize("shape", [(2, 14, 21, 5), (2, 14, 20, 5), (2, 13, 21, 3), (2, 14, 20, 3)])
 def test_channels_are_suspected_to_stand_last_only_where_that_would_do(shape):
     with pytest.raises(ValueError, match="cannot be cut") as raised:
         image_to_patches(image(*shape), 7)
