@@ -421,6 +421,13 @@ def test_channels_are_suspected_to_stand_last_only_where_that_would_do(shape):
     assert "permute" not in str(raised.value)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_grey_images_of_another_size_get_no_hint_that_would_not_help():
+    with pytest.raises(ValueError, match="images must be of shape") as raised:
+        grey(image(2, 14, 13))
+    assert "images[:, None]" not in str(raised.value)
+
+
 def test_one_bad_pixel_is_enough_and_standardised_pixels_are_welcome():
     model, images = make(), make_images()
     assert model(3 * (images - 2)).isfinite().all()
