@@ -1,5 +1,6 @@
 """Bad calls of the positions: each must name what was wrong, and what was expected."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,10 @@ def whole(*numbers):
 def shaw(query=(2, 3, 7, 5), key=(2, 3, 11, 5), value=(2, 3, 11, 13), mask=None, offset=None):
     tensors = [t(*x) if isinstance(x, tuple) else x for x in (query, key, value)]
     return RelativeAttention(5, 2, 13)(*tensors, mask, offset)
+
+
+def heads_as_numpy_counts(number):
+    return np.int64(number)
 
 
 def names():
@@ -153,7 +158,7 @@ GOOD_CALLS = {
     "apply_rotary(t(2, 3, 5, 6), torch.arange(5))": (2, 3, 5, 6),
     "apply_rotary(t(2, 3, 5, 6), whole([0] * 5, [1] * 5)[:, None])": (2, 3, 5, 6),
     "relative_positions(0)": (0, 0),
-    "alibi_slopes(np.int64(3))": (3,),
+    "alibi_slopes(heads_as_numpy_counts(3))": (3,),
     "relative_positions(0, 3)": (0, 3),
     "shaw(mask=causal_mask(7, 11))[0]": (2, 3, 7, 13),
     "relative_position_bucket(torch.arange(0), False)": (0,),
