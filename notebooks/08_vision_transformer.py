@@ -603,7 +603,7 @@ for line, some in zip(axes, range(4), strict=True):
 # %% [markdown]
 # *What to look at: each block is the mean over its heads, yellow where the class token gives most; each map
 # has its own scale. In block 0 figures of any form get the weight, and patches of the ground. Look for the
-# block in which it is the disc. In the first picture there is none.*
+# block in which it is the disc: it is not the same in every picture.*
 #
 # ## 8.7 Grade it
 #
@@ -787,7 +787,7 @@ for name, values in candidates.items():
 # A classifier of photographs was once found to know horses by a photographer's mark in the corner
 # ([Lapuschkin et al. 2019](https://arxiv.org/abs/1902.10178)). Plant such a mark. Paint the last patch
 # black in every training picture and set two of its 16 pixels white; which two tells the class. Then train
-# as before, half as long. **Predict:** how often will it be right? And what will its map show?
+# as before, for 100 steps. **Predict:** how often will it be right? And what will its map show?
 
 
 # %%
@@ -1319,7 +1319,7 @@ check(
 # ```python
 # def smaller_digit_reader():
 #     reader = make_digit_reader(num_blocks=1, readout="linear")
-#     train(reader, digits_to_learn, steps=200, learning_rate=8e-3)
+#     train(reader, digits_to_learn, steps=300, learning_rate=8e-3)
 #     return reader
 # ```
 #
