@@ -311,7 +311,7 @@ def reasons() -> dict[str, dict[str, str]]:
     }
 
 
-def summary(module: str, mutants: list[Mutant], fates: dict[str, str], seconds: float) -> dict:
+def summary(module: str, mutants: list[Mutant], fates: dict[str, str]) -> dict:
     """The counts of one module, its survivors, and entries of mutants.toml that no longer hold."""
     why, made = reasons(), {mutant.name for mutant in mutants}
     fates = {name: fate for name, fate in fates.items() if name in made}
@@ -333,7 +333,6 @@ def summary(module: str, mutants: list[Mutant], fates: dict[str, str], seconds: 
         },
         "listed_but_killed": sorted(name for name in listed if name in fates and name not in survivors),
         "listed_but_no_longer_made": sorted(set(listed) - made),
-        "seconds": round(seconds),
     }
 
 
@@ -410,14 +409,13 @@ def main() -> None:
             for mutant in everything[module]
             if mutant.name in open_cases or (mutant.name in names and mutant.name not in killed)
         ]
-        start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             for name, fate in examine(module, mutants, sources[module], options.jobs, Path(folder)):
                 fates[name] = fate
                 if len(fates) % 10 == 0:
                     remember(module, sources[module], fates)
         remember(module, sources[module], fates)
-        results[module] = summary(module, everything[module], fates, time.monotonic() - start)
+        results[module] = summary(module, everything[module], fates)
         write(results, options.result)
 
 
